@@ -1,0 +1,120 @@
+/**
+ * Everything that can happen in a build, as types: the only thing telemetry, progress and history know of the builder. Facts are
+ * reported once, stamped by the builder's clock. A vertex shared by several builds reports to each of them.
+ */
+import type { VertexDigest } from '../core/digest.ts';
+import type { ErrorKind, Fault, SourceRange } from '../core/errors.ts';
+
+/** The `Ref` a client chose for its solve; opaque. */
+export type BuildId = string;
+
+/** OTel `cicd.pipeline.result`: failure is the user's, error is ours. */
+export type BuildResult = 'success' | 'failure' | 'error' | 'timeout' | 'cancellation';
+export type OpKind = 'source' | 'exec' | 'file' | 'merge' | 'diff' | 'build' | 'passthrough' | 'internal' | 'export';
+/** Where a cached result came from. */
+export type CacheLocation = 'memory' | 'local' | 'remote';
+/** Why a step was not served from cache. A later lookup may refine it; the first true cause is reported. */
+export type MissReason = 'never-seen' | 'input-changed' | 'evicted' | 'backend-down' | 'no-cache-asked' | 'unpinned-source';
+export type StepPhase = 'queue' | 'lookup' | 'transfer' | 'pull' | 'unpack' | 'mounts' | 'run' | 'commit' | 'export' | 'push';
+
+export interface StepInfo {
+  readonly step: VertexDigest;
+  readonly name: string;
+  readonly op: OpKind;
+  readonly inputs: readonly VertexDigest[];
+  readonly progressGroup?: { readonly id: string; readonly name: string; readonly weak: boolean };
+  /** Only steps of the user's Dockerfile that can be cached count in the hit ratio. */
+  readonly cacheable: boolean;
+}
+
+interface OfBuild {
+  readonly build: BuildId;
+  readonly atNs: bigint;
+}
+interface OfStep extends OfBuild {
+  readonly step: VertexDigest;
+}
+
+export type BuildEvent =
+  | (OfBuild & {
+      readonly type: 'build-queued';
+      readonly internal: boolean;
+      readonly traceparent?: string;
+      readonly target: string;
+      readonly exporters: readonly string[];
+    })
+  | (OfBuild & { readonly type: 'build-started' })
+  | (OfBuild & { readonly type: 'steps-announced'; readonly steps: readonly StepInfo[] })
+  /** `forKey`: only the source's key is being found out; a second start and finish follow when its content is fetched. */
+  | (OfStep & { readonly type: 'step-started'; readonly forKey?: true })
+  | (OfStep & { readonly type: 'cache-lookup'; readonly hit: true; readonly location: CacheLocation })
+  | (OfStep & { readonly type: 'cache-lookup'; readonly hit: false; readonly reason: MissReason; readonly detail?: string })
+  | (OfStep & { readonly type: 'step-phase'; readonly phase: StepPhase; readonly startedAtNs: bigint })
+  /** A line of progress inside a step, keyed by `id` ("transferring context:"); repeated with growing `current` until completed. */
+  | (OfStep & {
+      readonly type: 'step-status';
+      readonly id: string;
+      readonly name: string;
+      readonly current: bigint;
+      readonly total: bigint;
+      readonly startedAtNs: bigint;
+      readonly completedAtNs?: bigint;
+    })
+  /** Output of the step's process, coalesced to at most 64 KiB or 20 ms. `stream` 1 is stdout, 2 stderr. */
+  | (OfStep & { readonly type: 'step-log'; readonly stream: 1 | 2; readonly data: Uint8Array })
+  | (OfStep & {
+      readonly type: 'step-warning';
+      readonly level: number;
+      readonly short: string;
+      readonly detail: readonly string[];
+      readonly url: string;
+      readonly source?: {
+        readonly filename: string;
+        readonly language: string;
+        readonly data: Uint8Array;
+        readonly ranges: readonly SourceRange[];
+      };
+    })
+  | (OfStep & {
+      readonly type: 'step-finished';
+      readonly outcome: 'cached' | 'executed' | ErrorKind;
+      /** The text clients show; ends in `context canceled` when another failure or the user stopped the step. */
+      readonly error?: string;
+      /** Ends an interval that `step-started` opened with `forKey`; not an executed step. */
+      readonly forKey?: true;
+      /** Peak memory, CPU and IO of the step's process, when one ran. */
+      readonly usage?: StepUsage;
+    })
+  | (OfBuild & {
+      readonly type: 'build-finished';
+      readonly result: BuildResult;
+      readonly kind?: ErrorKind;
+      readonly fault?: Fault;
+      readonly error?: string;
+    });
+
+export interface StepUsage {
+  readonly cpuNs: bigint;
+  readonly peakMemoryBytes: number;
+  readonly oomKilled: boolean;
+}
+
+/** Returns at once and never throws: watching a build must not be able to slow it or fail it. */
+export interface EventSink {
+  emit(event: BuildEvent): void;
+}
+
+/** One sink that feeds several, in order. A sink that throws is a bug in it; the others still see the event. */
+export function fanOut(sinks: readonly EventSink[], onSinkError: (error: unknown) => void): EventSink {
+  return {
+    emit(event) {
+      for (const sink of sinks) {
+        try {
+          sink.emit(event);
+        } catch (error) {
+          onSinkError(error);
+        }
+      }
+    },
+  };
+}

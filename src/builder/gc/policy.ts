@@ -1,0 +1,68 @@
+/** GC policies with BuildKit's meaning: what each may remove, and how much it leaves (operators.md section 6.2). */
+
+/** One policy, or one request of a client to prune. Zero and empty mean "no such rule". */
+export interface GcPolicy {
+  /** Only records these match (filter.ts). */
+  readonly filters: readonly string[];
+  /** Also internal, frontend and shared records. */
+  readonly all: boolean;
+  /** Nothing that was used within this time. */
+  readonly keepDurationNs: bigint;
+  /** Never prunes below this: a floor, not a cap. */
+  readonly reservedBytes: number;
+  /** Prunes until no more than this is used. */
+  readonly maxUsedBytes: number;
+  /** Prunes until this much of the disk is free. */
+  readonly minFreeBytes: number;
+}
+export interface DiskSpace {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+}
+export type SpaceBounds = Pick<GcPolicy, 'reservedBytes' | 'maxUsedBytes' | 'minFreeBytes'>;
+
+const HOUR_NS = 3_600_000_000_000n;
+/** The most easily remade data: files of clients, cache mounts, checkouts. */
+const CHEAP_FILTERS = ['type==source.local', 'type==exec.cachemount', 'type==source.git.checkout'];
+const NO_BOUNDS: SpaceBounds = { reservedBytes: 0, maxUsedBytes: 0, minFreeBytes: 0 };
+
+/** A share of a disk as BuildKit rounds it: whole GiB of the share, one more, counted as GB. */
+export function shareOfDisk(percent: number, totalBytes: number): number {
+  if (totalBytes === 0) return 2e9;
+  return (Math.floor(Math.floor((totalBytes * percent) / 100) / 2 ** 30) + 1) * 1e9;
+}
+
+/** Bounds when none are configured: a tenth of the disk kept (10 GB at most), 80 % used (100 GB at most), a fifth left free. */
+export function defaultBounds(totalBytes: number): SpaceBounds {
+  return {
+    reservedBytes: Math.min(shareOfDisk(10, totalBytes), 10e9),
+    maxUsedBytes: Math.min(shareOfDisk(80, totalBytes), 100e9),
+    minFreeBytes: shareOfDisk(20, totalBytes),
+  };
+}
+
+/** BuildKit's four policies, in the order they are applied: cheap data after two days, anything after sixty, by size, then internal too. */
+export function defaultPolicies(bounds: SpaceBounds): GcPolicy[] {
+  const rest = { filters: [], all: false, keepDurationNs: 0n, ...bounds };
+  return [
+    { ...rest, ...NO_BOUNDS, filters: CHEAP_FILTERS, keepDurationNs: 48n * HOUR_NS, maxUsedBytes: 512e6 },
+    { ...rest, keepDurationNs: 60n * 24n * HOUR_NS },
+    rest,
+    { ...rest, all: true },
+  ];
+}
+
+/**
+ * How many bytes a policy lets stay, of `usedBytes` now; undefined when it has no bound and everything it matches may go. As much as
+ * is allowed is kept: the cap, less what must be freed, but never less than what is reserved.
+ */
+export function bytesToKeep(bounds: SpaceBounds, usedBytes: number, space: DiskSpace): number | undefined {
+  const { reservedBytes, maxUsedBytes, minFreeBytes } = bounds;
+  if (reservedBytes === 0 && maxUsedBytes === 0 && minFreeBytes === 0) return undefined;
+  let keep = maxUsedBytes;
+  const missing = minFreeBytes - space.freeBytes;
+  if (minFreeBytes !== 0 && missing > 0) keep = keep === 0 ? usedBytes - missing : Math.min(keep, usedBytes - missing);
+  else if (minFreeBytes !== 0 && keep === 0) keep = usedBytes;
+  keep = Math.max(keep, reservedBytes);
+  return keep <= 0 ? undefined : keep;
+}
