@@ -1,0 +1,242 @@
+/**
+ * Build events in, instruments out. State per build is dropped when the build ends; nothing here waits, and nothing here can fail a
+ * build (metrics.ts never throws on data).
+ */
+import type { BuildEvent, BuildId, CacheLocation, EventSink, StepInfo } from '../builder/events.ts';
+import { type Clock, nsToSeconds } from '../core/clock.ts';
+import type { VertexDigest } from '../core/digest.ts';
+import { assertNever, ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
+import * as catalog from './catalog.ts';
+import type { ExemplarLabels, Metrics } from './metrics.ts';
+
+/** Where the spans of a build are, so that an observation can point at one. */
+export interface SpanLookup {
+  rootOf(build: BuildId): ExemplarLabels | undefined;
+  stepOf(build: BuildId, step: VertexDigest): ExemplarLabels | undefined;
+}
+
+interface StepState {
+  readonly info: StepInfo | undefined;
+  startedAtNs: bigint | undefined;
+  queuedNs: bigint;
+  hit: CacheLocation | undefined;
+  missed: boolean;
+  outcome: string | undefined;
+}
+interface BuildState {
+  readonly internal: boolean;
+  readonly queuedAtNs: bigint;
+  startedAtNs: bigint | undefined;
+  exportStartedAtNs: bigint | undefined;
+  exportEndedAtNs: bigint | undefined;
+  warnings: number;
+  readonly steps: Map<VertexDigest, StepState>;
+}
+
+/** Builds remembered at once; far above what a daemon admits, so only a builder that never reports an end could reach it. */
+const MAX_BUILDS = 10_000;
+
+/** The sink that feeds every build, step and cache metric of the catalog. */
+export function buildMetrics(metrics: Metrics, clock: Clock, spans: SpanLookup): EventSink {
+  const builds = new Map<BuildId, BuildState>();
+  /** Output and usage reach every build that shares a step as the same object; the process existed once. */
+  const counted = new WeakSet<object>();
+  metrics.onCollect(() => collectBuilds(metrics, builds, clock.nowNs()));
+  return {
+    emit(event) {
+      if (event.type === 'build-queued') {
+        if (builds.size < MAX_BUILDS) builds.set(event.build, newBuild(event.internal, event.atNs));
+        return;
+      }
+      const build = builds.get(event.build);
+      if (build === undefined) return; // a late report of a build that has ended
+      onEvent({ metrics, spans, counted }, build, event);
+      if (event.type === 'build-finished') builds.delete(event.build);
+    },
+  };
+}
+
+function newBuild(internal: boolean, queuedAtNs: bigint): BuildState {
+  return {
+    internal,
+    queuedAtNs,
+    startedAtNs: undefined,
+    exportStartedAtNs: undefined,
+    exportEndedAtNs: undefined,
+    warnings: 0,
+    steps: new Map(),
+  };
+}
+
+type LaterEvent = Exclude<BuildEvent, { type: 'build-queued' }>;
+
+interface Out {
+  readonly metrics: Metrics;
+  readonly spans: SpanLookup;
+  readonly counted: WeakSet<object>;
+}
+
+/** True the first time. */
+function firstSeen(counted: WeakSet<object>, thing: object): boolean {
+  if (counted.has(thing)) return false;
+  counted.add(thing);
+  return true;
+}
+
+function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
+  const { metrics, spans } = out;
+  switch (event.type) {
+    case 'build-started':
+      build.startedAtNs = event.atNs;
+      return;
+    case 'steps-announced':
+      for (const info of event.steps) if (!build.steps.has(info.step)) build.steps.set(info.step, newStep(info));
+      return;
+    case 'step-started': {
+      const step = stepOf(build, event.step);
+      step.startedAtNs = event.atNs;
+      step.queuedNs = 0n;
+      if (step.info?.op === 'export') build.exportStartedAtNs ??= event.atNs;
+      return;
+    }
+    case 'cache-lookup':
+      return onLookup(metrics, stepOf(build, event.step), event);
+    case 'step-phase': {
+      const lengthNs = event.atNs - event.startedAtNs;
+      if (event.phase === 'queue') noteWait(stepOf(build, event.step), event.startedAtNs, event.atNs);
+      metrics.observe(
+        catalog.STEP_PHASE_DURATION,
+        { phase: event.phase },
+        nsToSeconds(lengthNs),
+        spans.stepOf(event.build, event.step),
+      );
+      return;
+    }
+    case 'step-status':
+      return;
+    case 'step-log':
+      if (firstSeen(out.counted, event.data)) metrics.add(catalog.STEP_LOG_BYTES, {}, event.data.byteLength);
+      return;
+    case 'step-warning':
+      build.warnings += 1;
+      metrics.add(catalog.STEP_WARNINGS, {});
+      return;
+    case 'step-finished':
+      return onStepFinished(out, build, event);
+    case 'build-finished':
+      return onBuildFinished(metrics, spans, build, event);
+    default:
+      assertNever(event);
+  }
+}
+
+const newStep = (info: StepInfo | undefined): StepState => ({
+  info,
+  startedAtNs: undefined,
+  queuedNs: 0n,
+  hit: undefined,
+  missed: false,
+  outcome: undefined,
+});
+
+/** A step reported before it was announced is counted too, as an internal one. */
+function stepOf(build: BuildState, digest: VertexDigest): StepState {
+  const known = build.steps.get(digest);
+  if (known !== undefined) return known;
+  const step = newStep(undefined);
+  build.steps.set(digest, step);
+  return step;
+}
+
+/** Only the part of a wait that lies after the start is in the step's duration; most builders start a step when it has its slot. */
+function noteWait(step: StepState, fromNs: bigint, toNs: bigint): void {
+  if (step.startedAtNs === undefined || toNs <= step.startedAtNs) return;
+  step.queuedNs += toNs - (fromNs > step.startedAtNs ? fromNs : step.startedAtNs);
+}
+
+function onLookup(metrics: Metrics, step: StepState, event: LaterEvent & { type: 'cache-lookup' }): void {
+  if (event.hit) step.hit = event.location;
+  else step.missed = true;
+  if (step.info?.cacheable !== true) return;
+  metrics.add(catalog.CACHE_LOOKUPS, { result: event.hit ? `hit_${event.location}` : 'miss' });
+  if (!event.hit) metrics.add(catalog.CACHE_MISSES, { reason: event.reason });
+}
+
+function onStepFinished(
+  { metrics, spans, counted }: Out,
+  build: BuildState,
+  event: LaterEvent & { type: 'step-finished' },
+): void {
+  // A source starts and ends once more for its key alone; that interval counts only when it is where the step failed.
+  if (event.forKey === true && (event.outcome === 'executed' || event.outcome === 'cached')) return;
+  const step = stepOf(build, event.step);
+  const op = step.info?.op ?? 'internal';
+  if (op === 'export') build.exportEndedAtNs = event.atNs;
+  if (event.usage !== undefined && firstSeen(counted, event.usage)) {
+    metrics.add(catalog.STEP_CPU, {}, nsToSeconds(event.usage.cpuNs));
+    metrics.observe(catalog.STEP_PEAK_MEMORY, {}, event.usage.peakMemoryBytes);
+    if (event.usage.oomKilled) metrics.add(catalog.WORKER_OOM_KILLS, {});
+  }
+  if (event.outcome !== 'cached' && step.startedAtNs !== undefined) {
+    const outcome = event.outcome === 'executed' || event.outcome === 'cancelled' ? event.outcome : 'failed';
+    const seconds = nsToSeconds(event.atNs - step.startedAtNs - step.queuedNs);
+    metrics.observe(catalog.STEP_DURATION, { op, outcome }, Math.max(seconds, 0), spans.stepOf(event.build, event.step));
+  }
+  // A step may report its end again (its result was wanted again); it is one step.
+  if (step.outcome === undefined) metrics.add(catalog.STEPS, { kind: op, cache: cacheVerdictOf(step, event.outcome) });
+  step.outcome = event.outcome;
+}
+
+function cacheVerdictOf(step: StepState, outcome: 'cached' | 'executed' | ErrorKind): (typeof catalog.STEP_CACHE)[number] {
+  if (step.info?.cacheable !== true) return 'not_cacheable';
+  if (outcome === 'cached') return step.hit === undefined ? 'hit_implied' : `hit_${step.hit}`;
+  // A step that was stopped before it was looked up says nothing about the cache.
+  return outcome === 'executed' || step.missed ? 'miss' : 'none';
+}
+
+function onBuildFinished(
+  metrics: Metrics,
+  spans: SpanLookup,
+  build: BuildState,
+  event: LaterEvent & { type: 'build-finished' },
+): void {
+  if (build.internal) return;
+  const root = spans.rootOf(event.build);
+  const { result } = event;
+  const phase = (name: (typeof catalog.BUILD_PHASES)[number], fromNs: bigint, toNs: bigint): void =>
+    metrics.observe(catalog.BUILD_DURATION, { phase: name, result }, nsToSeconds(toNs - fromNs), root);
+  phase('total', build.queuedAtNs, event.atNs);
+  phase('queue', build.queuedAtNs, build.startedAtNs ?? event.atNs);
+  if (build.startedAtNs !== undefined) phase('solve', build.startedAtNs, build.exportStartedAtNs ?? event.atNs);
+  if (build.exportStartedAtNs !== undefined) phase('export', build.exportStartedAtNs, build.exportEndedAtNs ?? event.atNs);
+  metrics.add(catalog.BUILDS, { result, error_class: result === 'success' ? 'none' : (event.kind ?? 'internal') });
+  reportAliases(metrics, build, event);
+}
+
+function reportAliases(metrics: Metrics, build: BuildState, event: LaterEvent & { type: 'build-finished' }): void {
+  const status = event.result === 'success' ? 'success' : 'failure';
+  metrics.add(catalog.ALIAS_BUILDS, { status, error_code: status === 'success' ? '' : goCodeOf(event.kind ?? 'internal') });
+  metrics.observe(catalog.ALIAS_DURATION, { status }, nsToSeconds(event.atNs - build.queuedAtNs));
+  const outcomes = [...build.steps.values()].map((step) => step.outcome);
+  metrics.add(catalog.ALIAS_STEPS, { kind: 'total' }, outcomes.length);
+  metrics.add(catalog.ALIAS_STEPS, { kind: 'completed' }, outcomes.filter((outcome) => outcome !== undefined).length);
+  metrics.add(catalog.ALIAS_STEPS, { kind: 'cached' }, outcomes.filter((outcome) => outcome === 'cached').length);
+  metrics.add(catalog.ALIAS_STEPS, { kind: 'warnings' }, build.warnings);
+}
+
+/** The upstream daemon reports a failed command as Unknown, whatever its own table says. */
+function goCodeOf(kind: ErrorKind): string {
+  if (kind === 'step-failed') return 'Unknown';
+  const code = Object.entries(GRPC).find(([, number]) => number === ERROR_KINDS[kind].grpc)?.[0] ?? 'UNKNOWN';
+  return catalog.goCodeName(code);
+}
+
+function collectBuilds(metrics: Metrics, builds: ReadonlyMap<BuildId, BuildState>, nowNs: bigint): void {
+  const users = [...builds.values()].filter((build) => !build.internal);
+  const queued = users.filter((build) => build.startedAtNs === undefined);
+  metrics.set(catalog.BUILDS_IN_FLIGHT, { state: 'queued' }, queued.length);
+  metrics.set(catalog.BUILDS_IN_FLIGHT, { state: 'running' }, users.length - queued.length);
+  metrics.set(catalog.QUEUE_LENGTH, {}, queued.length);
+  const oldestNs = queued[0]?.queuedAtNs ?? nowNs; // the map keeps the order of arrival
+  metrics.set(catalog.QUEUE_OLDEST_AGE, {}, nsToSeconds(nowNs - oldestNs));
+}

@@ -1,0 +1,92 @@
+/** All of telemetry in one object, for the wiring: one sink to give to the builder, and what operators' surfaces read. */
+import { type BuildId, type EventSink, fanOut } from '../builder/events.ts';
+import type { Clock } from '../core/clock.ts';
+import type { VertexDigest } from '../core/digest.ts';
+import { buildMetrics } from './build-metrics.ts';
+import { goSpanStubs } from './go-span-stub.ts';
+import { Metrics } from './metrics.ts';
+import { decodeTraceExport } from './otlp-decode.ts';
+import { type Recorders, recorders } from './recorders.ts';
+import type { Attributes, FinishedSpan } from './span.ts';
+import { BuildTraces } from './spans.ts';
+import { Tracing } from './tracing.ts';
+
+export interface TelemetryOptions {
+  readonly clock: Clock;
+  readonly version: string;
+  /** Name of this daemon among others: the host name, or what the operator says. */
+  readonly instance: string;
+  /** Where spans go, from collectorUrlOf; undefined keeps them here only. */
+  readonly collectorUrl: string | undefined;
+  /** For the log: a sink or collector that broke (undefined: it works again). */
+  readonly onTrouble: (what: string, error: unknown) => void;
+}
+
+export interface Telemetry extends AsyncDisposable {
+  readonly metrics: Metrics;
+  readonly recorders: Recorders;
+  /** Everything a builder reports goes here. */
+  readonly sink: EventSink;
+  /** Starts the way out to the collector; call once the daemon listens. */
+  start(): void;
+  /** W3C traceparent for the process of a step; undefined for a build that is not known. */
+  traceparentFor(build: BuildId, step: VertexDigest): string | undefined;
+  traceIdOf(build: BuildId): string | undefined;
+  /** Spans of a running or recently finished build, its client's included. */
+  traceOf(build: BuildId): FinishedSpan[] | undefined;
+  /** The same as the blob of a history record (go-span-stub.ts). */
+  traceBlobOf(build: BuildId): Uint8Array | undefined;
+  /** Bytes of a TraceService/Export request, as a client sent them. Never throws. */
+  takeClientSpans(message: Uint8Array): void;
+}
+
+export function openTelemetry(options: TelemetryOptions): Telemetry {
+  const { clock, collectorUrl, onTrouble } = options;
+  const resource: Attributes = {
+    'service.name': 'cooper',
+    'service.version': options.version,
+    'service.instance.id': options.instance,
+  };
+  const metrics = new Metrics((error) => onTrouble('a metrics collector failed', error));
+  const records = recorders(metrics);
+  const tracing =
+    collectorUrl === undefined
+      ? undefined
+      : new Tracing({
+          url: collectorUrl,
+          resource,
+          metrics,
+          onCollectorState: (error) =>
+            onTrouble(
+              error === undefined ? 'the trace collector takes spans again' : 'the trace collector takes no spans',
+              error,
+            ),
+        });
+  const traces = new BuildTraces({ resource, onFinished: (trace) => tracing?.enqueue(trace), onDropped: records.dropped });
+  const sink = fanOut([traces, buildMetrics(metrics, clock, traces)], (error) => {
+    records.dropped('events', 'sink_error');
+    onTrouble('a telemetry sink failed', error);
+  });
+  return {
+    metrics,
+    recorders: records,
+    sink,
+    start: () => tracing?.start(),
+    traceparentFor: (build, step) => traces.traceparentFor(build, step),
+    traceIdOf: (build) => traces.rootOf(build)?.trace_id,
+    traceOf: (build) => traces.traceOf(build),
+    traceBlobOf: (build) => {
+      const spans = traces.traceOf(build);
+      return spans && goSpanStubs(spans);
+    },
+    takeClientSpans: (message) => {
+      tracing?.forward(message);
+      try {
+        traces.addClientSpans(decodeTraceExport(message));
+      } catch {
+        records.dropped('client_spans', 'malformed');
+      }
+    },
+    [Symbol.asyncDispose]: async () => tracing?.[Symbol.asyncDispose](),
+  };
+}
