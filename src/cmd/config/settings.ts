@@ -1,0 +1,243 @@
+/**
+ * Every setting of the daemon: one typed table that the parser, `config check`, `--help` and docs/configuration.md are made from.
+ * Keys are those of buildkitd.toml; ours are under `cooper`. `*` stands for a name, `[]` for an entry of an array of tables.
+ */
+export type SettingType = 'boolean' | 'integer' | 'size' | 'duration' | 'text' | 'texts' | 'labels';
+
+export interface Setting {
+  readonly key: string;
+  readonly type: SettingType;
+  /** False: the key is known and accepted, but nothing reads it yet; the daemon says so at start. */
+  readonly inForce: boolean;
+  readonly default?: string;
+  readonly flag?: string;
+  readonly env?: string;
+  readonly min?: number;
+  readonly max?: number;
+  readonly choices?: readonly string[];
+  /** Use this key instead. */
+  readonly deprecatedBy?: string;
+  readonly doc: string;
+}
+
+type Rest = Omit<Setting, 'key' | 'type' | 'inForce' | 'doc'>;
+const live = (key: string, type: SettingType, doc: string, rest: Rest = {}): Setting => ({
+  key,
+  type,
+  inForce: true,
+  doc,
+  ...rest,
+});
+const later = (key: string, type: SettingType, doc: string, rest: Rest = {}): Setting => ({
+  key,
+  type,
+  inForce: false,
+  doc,
+  ...rest,
+});
+
+const gcPolicy = (worker: string, make: typeof live): Setting[] => [
+  make(
+    `${worker}.gcpolicy[].all`,
+    'boolean',
+    'Also remove records that other policies never touch: internal, frontend and shared ones.',
+  ),
+  make(
+    `${worker}.gcpolicy[].filters`,
+    'texts',
+    'Only records that match one of these filters, for example `type==source.local`.',
+  ),
+  make(`${worker}.gcpolicy[].keepDuration`, 'duration', 'Records used within this time stay.'),
+  make(`${worker}.gcpolicy[].keepBytes`, 'size', 'Old name of reservedSpace.', { deprecatedBy: 'reservedSpace' }),
+  make(`${worker}.gcpolicy[].reservedSpace`, 'size', 'The policy never prunes below this much.'),
+  make(`${worker}.gcpolicy[].maxUsedSpace`, 'size', 'Prune until at most this much is used.'),
+  make(`${worker}.gcpolicy[].minFreeSpace`, 'size', 'Prune until this much of the disk is free.'),
+];
+const gcSwitches = (worker: string, make: typeof live): Setting[] => [
+  make(`${worker}.gc`, 'boolean', 'Collect garbage after builds.', {
+    default: 'true',
+    ...(worker === 'worker.oci' ? { flag: 'oci-worker-gc' } : {}),
+  }),
+  make(`${worker}.gckeepstorage`, 'size', 'Old name of reservedSpace.', { deprecatedBy: `${worker}.reservedSpace` }),
+  make(`${worker}.reservedSpace`, 'size', 'Cache that garbage collection always keeps.', {
+    default: '10 % of the disk, at most 10GB',
+  }),
+  make(`${worker}.maxUsedSpace`, 'size', 'Cache size above which garbage collection removes the least recently used.', {
+    default: '60 % of the disk',
+  }),
+  make(`${worker}.minFreeSpace`, 'size', 'Free disk space that garbage collection keeps.', { default: '20 % of the disk' }),
+];
+
+export const SETTINGS: readonly Setting[] = [
+  live('root', 'text', 'State folder. One daemon per folder.', { flag: 'root', default: '/var/lib/cooper' }),
+  live('debug', 'boolean', 'Log at level debug.', { flag: 'debug', deprecatedBy: 'log.level' }),
+  later('trace', 'boolean', 'Log at level trace.', { deprecatedBy: 'log.level' }),
+  live('insecure-entitlements', 'texts', 'Entitlements that builds may ask for.', { flag: 'allow-insecure-entitlement' }),
+  later('proxyNetwork', 'boolean', 'Route the network of builds through a recording proxy.'),
+  later('provenanceEnvDir', 'text', 'Folder of extra facts merged into provenance.'),
+  live('log.format', 'text', 'Log lines as JSON or text.', { flag: 'log-format', default: 'json', choices: ['json', 'text'] }),
+  live('log.level', 'text', 'Lowest level that is logged.', {
+    flag: 'log-level',
+    env: 'BUILDKITD_LOG_LEVEL',
+    default: 'info',
+    choices: ['trace', 'debug', 'info', 'warn', 'error', 'fatal'],
+  }),
+  later('dns.nameservers', 'texts', 'Name servers of RUN steps.'),
+  later('dns.options', 'texts', 'resolv.conf options of RUN steps.'),
+  later('dns.searchDomains', 'texts', 'Search domains of RUN steps.'),
+  live('grpc.address', 'texts', 'Addresses of the build API: unix:///path or tcp://host:port (with grpc.tls).', {
+    flag: 'addr',
+    default: 'unix:///run/cooper/cooperd.sock',
+  }),
+  later('grpc.debugAddress', 'text', 'Address of debug handlers.', { flag: 'debugaddr', env: 'BUILDKITD_DEBUGADDR' }),
+  live('grpc.uid', 'integer', 'Owner of the socket.', { min: 0 }),
+  live('grpc.gid', 'integer', 'Group of the socket.', { min: 0 }),
+  later('grpc.securityDescriptor', 'text', 'Windows only.'),
+  live('grpc.tls.cert', 'text', 'Certificate of the TCP listeners.', { flag: 'tlscert' }),
+  live('grpc.tls.key', 'text', 'Key of the TCP listeners.', { flag: 'tlskey' }),
+  live('grpc.tls.ca', 'text', 'Clients must hold a certificate signed by this authority.', { flag: 'tlscacert' }),
+  later('otel.socketPath', 'text', 'Socket on which RUN steps may send spans.', { flag: 'otel-socket-path' }),
+  later('cdi.disabled', 'boolean', 'No devices for steps.', { flag: 'cdi-disabled' }),
+  later('cdi.specDirs', 'texts', 'Where devices are described.', { flag: 'cdi-spec-dir' }),
+  later('cdi.autoAllowed', 'texts', 'Devices that need no entitlement.'),
+  live('history.maxAge', 'duration', 'Finished builds are kept at least this long.', { default: '48h' }),
+  live('history.maxEntries', 'integer', 'The newest so many builds are kept however old they are.', { default: '50', min: 0 }),
+  live('worker.oci.enabled', 'boolean', 'Run steps with an OCI runtime; the only worker there is.', {
+    flag: 'oci-worker',
+    default: 'true',
+  }),
+  live('worker.oci.labels', 'labels', 'Labels of the worker, shown to clients.', { flag: 'oci-worker-labels' }),
+  later('worker.oci.platforms', 'texts', 'Platforms the worker claims to run.', { flag: 'oci-worker-platform' }),
+  live('worker.oci.snapshotter', 'text', 'How root filesystems are stacked.', {
+    flag: 'oci-worker-snapshotter',
+    default: 'auto',
+    choices: ['auto', 'overlayfs', 'native'],
+  }),
+  later('worker.oci.rootless', 'boolean', 'Steps share the daemon’s user namespace.', { flag: 'oci-worker-rootless' }),
+  later('worker.oci.noProcessSandbox', 'boolean', 'Steps see the processes of the host.', {
+    flag: 'oci-worker-no-process-sandbox',
+  }),
+  ...gcSwitches('worker.oci', live),
+  later('worker.oci.networkMode', 'text', 'Network of steps.', {
+    flag: 'oci-worker-net',
+    choices: ['auto', 'host', 'cni', 'bridge', 'none'],
+  }),
+  later('worker.oci.cniConfigPath', 'text', 'CNI configuration.', { flag: 'oci-cni-config-path' }),
+  later('worker.oci.cniBinaryPath', 'text', 'CNI plugins.', { flag: 'oci-cni-binary-dir' }),
+  later('worker.oci.cniPoolSize', 'integer', 'Network namespaces kept ready.', { flag: 'oci-cni-pool-size' }),
+  later('worker.oci.bridgeName', 'text', 'Bridge of networkMode=bridge.'),
+  later('worker.oci.bridgeSubnet', 'text', 'Subnet of networkMode=bridge.'),
+  later('worker.oci.userRemapUnsupported', 'text', 'Removed upstream.'),
+  live('worker.oci.binary', 'text', 'OCI runtime: a name on PATH or a path.', {
+    flag: 'oci-worker-binary',
+    default: 'crun on unified cgroups, else runc',
+  }),
+  later('worker.oci.proxySnapshotterPath', 'text', 'Socket of an external snapshotter.', {
+    flag: 'oci-worker-proxy-snapshotter-path',
+  }),
+  live('worker.oci.defaultCgroupParent', 'text', 'Cgroup under which steps run.'),
+  later('worker.oci.stargzSnapshotter.*', 'text', 'Lazy pulling.'),
+  later('worker.oci.apparmor-profile', 'text', 'AppArmor profile of steps.', { flag: 'oci-worker-apparmor-profile' }),
+  later('worker.oci.selinux', 'boolean', 'SELinux labels for steps.', { flag: 'oci-worker-selinux' }),
+  live('worker.oci.max-parallelism', 'integer', 'RUN steps at once; 0 is one per core.', {
+    flag: 'oci-max-parallelism',
+    default: '0',
+    min: 0,
+    max: 4096,
+  }),
+  later('worker.oci.cache-size', 'size', 'Cache size above which garbage collection removes the least recently used.', {
+    deprecatedBy: 'worker.oci.maxUsedSpace',
+  }),
+  ...gcPolicy('worker.oci', live),
+  later('worker.containerd.enabled', 'boolean', 'There is no containerd worker.', { flag: 'containerd-worker' }),
+  ...[
+    'address',
+    'namespace',
+    'snapshotter',
+    'defaultCgroupParent',
+    'apparmor-profile',
+    'networkMode',
+    'cniConfigPath',
+    'cniBinaryPath',
+    'bridgeName',
+    'bridgeSubnet',
+  ].map((name) =>
+    later(
+      `worker.containerd.${name}`,
+      'text',
+      'There is no containerd worker.',
+      name === 'address' ? { flag: 'containerd-worker-addr' } : {},
+    ),
+  ),
+  ...['rootless', 'selinux'].map((name) => later(`worker.containerd.${name}`, 'boolean', 'There is no containerd worker.')),
+  ...['max-parallelism', 'cniPoolSize'].map((name) =>
+    later(`worker.containerd.${name}`, 'integer', 'There is no containerd worker.'),
+  ),
+  later('worker.containerd.platforms', 'texts', 'There is no containerd worker.'),
+  later('worker.containerd.labels', 'labels', 'There is no containerd worker.'),
+  ...['name', 'path'].map((name) => later(`worker.containerd.runtime.${name}`, 'text', 'There is no containerd worker.')),
+  later('worker.containerd.runtime.options.*', 'text', 'There is no containerd worker.'),
+  ...gcSwitches('worker.containerd', later),
+  ...gcPolicy('worker.containerd', later),
+  live('registry.*.mirrors', 'texts', 'Hosts tried before the registry itself.'),
+  live('registry.*.http', 'boolean', 'Speak plain HTTP to this host.'),
+  live('registry.*.insecure', 'boolean', 'Do not verify the certificate of this host.'),
+  live('registry.*.ca', 'texts', 'Extra authorities for this host.'),
+  later('registry.*.tlsconfigdir', 'texts', 'Folders with certificates for this host.'),
+  live('registry.*.keypair[].key', 'text', 'Client key for this host.'),
+  live('registry.*.keypair[].cert', 'text', 'Client certificate for this host.'),
+  later('registry.config[].host', 'text', 'Registry whose credentials the daemon holds.'),
+  later('registry.config[].config-file', 'text', 'Docker configuration file with credentials.'),
+  later('registry.config[].username', 'text', 'User name.'),
+  later('registry.config[].password', 'text', 'Password.'),
+  later('frontend.*.enabled', 'boolean', 'Offer this frontend.'),
+  later('frontend.*.allowedRepositories', 'texts', 'Images that may be used as frontend.'),
+  later('system.platformsCacheMaxAge', 'duration', 'How long the list of emulated platforms is kept.'),
+  live('system.maxRegistryConcurrency', 'integer', 'Requests to one registry at once.', { default: '4', min: 1, max: 256 }),
+  ...['gha', 'ghacache'].flatMap((name) => [
+    later(`cache.${name}.sign.command`, 'texts', 'Signs cache entries.'),
+    later(`cache.${name}.verify.required`, 'boolean', 'Refuse unsigned cache entries.'),
+    later(`cache.${name}.verify.policy.*`, 'text', 'Which signatures count.'),
+  ]),
+  later('cache.blob[].type', 'text', 'Default cache backend of the daemon.'),
+  later('cache.blob[].path', 'text', 'Folder of the default cache backend.'),
+  later('cache.registry[].type', 'text', 'Default cache backend of the daemon.'),
+  later('cache.registry[].redis-addr', 'text', 'Redis of the default cache backend.'),
+  later('gc.default.keep_storage', 'size', 'Cache that garbage collection always keeps.', {
+    deprecatedBy: 'worker.oci.reservedSpace',
+  }),
+  later('gc.default.period', 'duration', 'Collect garbage this often.'),
+  later('gc.default.ttl', 'duration', 'Remove what was not used for this long.'),
+  later('gc.default.all', 'boolean', 'Ignore reserved space.'),
+  later('rootless.enabled', 'boolean', 'Run without root.', { flag: 'rootless' }),
+  later('rootless.uid-map', 'text', 'User ids of the namespace.'),
+  later('rootless.gid-map', 'text', 'Group ids of the namespace.'),
+  live(
+    'cooper.ops.address',
+    'text',
+    'Address of the ops HTTP server (/metrics, /livez, /readyz, /slo, /api, pages). Empty switches it off.',
+    {
+      flag: 'ops-addr',
+      env: 'COOPER_OPS_ADDR',
+      default: '127.0.0.1:8470',
+    },
+  ),
+  live('cooper.admission.max-builds', 'integer', 'Builds at once; others wait in line.', { default: '256', min: 1, max: 10_000 }),
+  live('cooper.admission.max-queued', 'integer', 'Builds that may wait; above that new ones are refused with a retry hint.', {
+    default: '1024',
+    min: 0,
+    max: 100_000,
+  }),
+  live(
+    'cooper.otlp.endpoint',
+    'text',
+    'OTLP/HTTP collector for traces, for example http://localhost:4318. Empty: traces stay in the daemon.',
+    { env: 'OTEL_EXPORTER_OTLP_ENDPOINT' },
+  ),
+  live('cooper.drain-timeout', 'duration', 'How long running builds may go on after SIGTERM before they are cancelled.', {
+    default: '30s',
+  }),
+  live('cooper.log.max-build-bytes', 'size', 'Output of one build that is kept; what is above is counted and dropped.', {
+    default: '64MiB',
+  }),
+];

@@ -1,0 +1,170 @@
+/** The configuration as the daemon uses it: every value typed, every default filled in. */
+
+import { readFileSync } from 'node:fs';
+import { defaultBounds, defaultPolicies, type GcPolicy, type SpaceBounds } from '../../builder/gc/policy.ts';
+import type { RegistryHostConfig } from '../../builder/registry/endpoints.ts';
+import type { RuntimeChoice } from '../../builder/worker/runtime.ts';
+import { BuildError } from '../../core/errors.ts';
+import { type ParsedAddress, parseAddress, parseHostPort } from '../addresses.ts';
+import type { Values } from '../config/load.ts';
+import type { DiskSpace } from '../config/units.ts';
+import type { Defaults } from '../defaults.ts';
+
+export interface DaemonConfig {
+  readonly root: string;
+  readonly addresses: readonly ParsedAddress[];
+  readonly socket: { readonly uid?: number; readonly gid?: number };
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa: Buffer } | undefined;
+  /** Undefined: no ops server. */
+  readonly ops: { readonly host: string; readonly port: number } | undefined;
+  readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error'; readonly format: 'json' | 'text' };
+  readonly entitlements: ReadonlySet<string>;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly snapshotter: 'auto' | 'overlayfs' | 'native';
+  readonly runtime: RuntimeChoice;
+  readonly cgroupParent: string;
+  /** 0: one per core. */
+  readonly maxParallelism: number;
+  readonly gc: { readonly enabled: boolean; readonly policies: readonly GcPolicy[] };
+  readonly history: { readonly maxAgeNs: bigint; readonly maxEntries: number };
+  readonly registries: Readonly<Record<string, RegistryHostConfig>>;
+  readonly registryConcurrency: number;
+  readonly admission: { readonly maxBuilds: number; readonly maxQueued: number };
+  readonly otlpEndpoint: string | undefined;
+  readonly drainTimeoutMs: number;
+  readonly maxLogBytes: number;
+}
+
+/** Size of the disk that holds the state folder, for shares of it. */
+export type DiskSizeOf = (root: string) => number;
+
+/** @throws BuildError `invalid-input` for values that do not go together. */
+export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: DiskSizeOf): DaemonConfig {
+  const text = (key: string): string | undefined => values.get(key) as string | undefined;
+  const number = (key: string, otherwise: number): number => (values.get(key) as number | undefined) ?? otherwise;
+  const list = (key: string): readonly string[] | undefined => values.get(key) as readonly string[] | undefined;
+  const root = text('root') ?? defaults.root;
+  if (!root.startsWith('/')) throw new BuildError('invalid-input', `root must be an absolute path, not "${root}"`);
+  const addresses = (list('grpc.address') ?? [defaults.address]).map(parseAddress);
+  const tls = tlsOf(text);
+  if (tls === undefined && addresses.some(({ type }) => type === 'tcp')) {
+    throw new BuildError('invalid-input', 'a tcp:// address needs grpc.tls.cert, grpc.tls.key and grpc.tls.ca', {
+      hint: 'whoever can connect can run code as the daemon; without TLS use a unix socket',
+    });
+  }
+  const ops = text('cooper.ops.address') ?? defaults.opsAddress;
+  const uid = values.get('grpc.uid') as number | undefined;
+  const gid = values.get('grpc.gid') as number | undefined;
+  return {
+    root,
+    addresses,
+    socket: { ...(uid === undefined ? {} : { uid }), ...(gid === undefined ? {} : { gid }) },
+    tls,
+    ops: ops === '' ? undefined : parseHostPort(ops),
+    log: { level: logLevel(values), format: (text('log.format') ?? 'json') as 'json' | 'text' },
+    entitlements: new Set(list('insecure-entitlements') ?? []),
+    labels: (values.get('worker.oci.labels') as Record<string, string> | undefined) ?? {},
+    snapshotter: (text('worker.oci.snapshotter') ?? 'auto') as DaemonConfig['snapshotter'],
+    runtime: runtimeOf(text('worker.oci.binary')),
+    cgroupParent: text('worker.oci.defaultCgroupParent') ?? '',
+    maxParallelism: number('worker.oci.max-parallelism', 0),
+    gc: { enabled: (values.get('worker.oci.gc') as boolean | undefined) ?? true, policies: gcPolicies(values, diskSizeOf(root)) },
+    history: {
+      maxAgeNs: (values.get('history.maxAge') as bigint | undefined) ?? 48n * 3_600_000_000_000n,
+      maxEntries: number('history.maxEntries', 50),
+    },
+    registries: registryHosts(values),
+    registryConcurrency: number('system.maxRegistryConcurrency', 4),
+    admission: { maxBuilds: number('cooper.admission.max-builds', 256), maxQueued: number('cooper.admission.max-queued', 1024) },
+    otlpEndpoint: text('cooper.otlp.endpoint'),
+    maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
+    drainTimeoutMs: Number((values.get('cooper.drain-timeout') as bigint | undefined) ?? 30_000_000_000n) / 1e6,
+  };
+}
+
+function logLevel(values: Values): DaemonConfig['log']['level'] {
+  const level = (values.get('log.level') as string | undefined) ?? (values.get('debug') === true ? 'debug' : 'info');
+  return (level === 'fatal' ? 'error' : level) as DaemonConfig['log']['level'];
+}
+
+function runtimeOf(binary: string | undefined): DaemonConfig['runtime'] {
+  if (binary === undefined || binary === '') return 'auto';
+  if (binary === 'runc' || binary === 'crun') return binary;
+  if (binary.startsWith('/')) return binary as `/${string}`;
+  throw new BuildError(
+    'invalid-input',
+    `worker.oci.binary: "${binary}" is not a runtime this daemon drives; expected runc, crun or the path of one`,
+  );
+}
+
+/** All three files or none: TLS without client certificates would let anybody run code. */
+function tlsOf(text: (key: string) => string | undefined): DaemonConfig['tls'] {
+  const [cert, key, ca] = [text('grpc.tls.cert'), text('grpc.tls.key'), text('grpc.tls.ca')];
+  if (cert === undefined && key === undefined && ca === undefined) return undefined;
+  if (cert === undefined || key === undefined || ca === undefined) {
+    throw new BuildError(
+      'invalid-input',
+      'grpc.tls needs all of cert, key and ca: the daemon takes only clients that show a certificate',
+    );
+  }
+  return { cert: readPem('grpc.tls.cert', cert), key: readPem('grpc.tls.key', key), clientCa: readPem('grpc.tls.ca', ca) };
+}
+
+function readPem(key: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new BuildError('invalid-input', `${key}: cannot read ${path}: ${(cause as Error).message}`, {}, { cause });
+  }
+}
+
+function registryHosts(values: Values): Record<string, RegistryHostConfig> {
+  const hosts = values.entries('registry').map(({ name, values: own, lists }): [string, RegistryHostConfig] => {
+    const keypairs = (lists.get('keypair') ?? []).map((pair) => ({
+      key: String(pair.get('key') ?? ''),
+      cert: String(pair.get('cert') ?? ''),
+    }));
+    return [
+      name,
+      {
+        ...(own.has('mirrors') ? { mirrors: own.get('mirrors') as readonly string[] } : {}),
+        ...(own.has('http') ? { http: own.get('http') as boolean } : {}),
+        ...(own.has('insecure') ? { insecure: own.get('insecure') as boolean } : {}),
+        ...(own.has('ca') ? { ca: own.get('ca') as readonly string[] } : {}),
+        ...(keypairs.length > 0 ? { keypairs } : {}),
+      },
+    ];
+  });
+  return Object.fromEntries(hosts);
+}
+
+/** The configured policies, or BuildKit's four with the configured bounds. */
+function gcPolicies(values: Values, diskBytes: number): GcPolicy[] {
+  const entries = values.entries('worker.oci.gcpolicy');
+  if (entries.length > 0) {
+    return entries.map(({ values: own }) => ({
+      filters: (own.get('filters') as readonly string[] | undefined) ?? [],
+      all: (own.get('all') as boolean | undefined) ?? false,
+      keepDurationNs: (own.get('keepDuration') as bigint | undefined) ?? 0n,
+      ...boundsOf((key) => own.get(key), 'keepBytes', diskBytes, { reservedBytes: 0, maxUsedBytes: 0, minFreeBytes: 0 }),
+    }));
+  }
+  return defaultPolicies(
+    boundsOf((key) => values.get(`worker.oci.${key}`), 'gckeepstorage', diskBytes, defaultBounds(diskBytes)),
+  );
+}
+
+/** `oldName` is what reservedSpace used to be called. */
+function boundsOf(get: (key: string) => unknown, oldName: string, diskBytes: number, otherwise: SpaceBounds): SpaceBounds {
+  const bytes = (key: string): number | undefined => bytesOf(get(key) as DiskSpace | undefined, diskBytes);
+  return {
+    reservedBytes: bytes('reservedSpace') ?? bytes(oldName) ?? otherwise.reservedBytes,
+    maxUsedBytes: bytes('maxUsedSpace') ?? otherwise.maxUsedBytes,
+    minFreeBytes: bytes('minFreeSpace') ?? otherwise.minFreeBytes,
+  };
+}
+
+function bytesOf(space: DiskSpace | undefined, diskBytes: number): number | undefined {
+  if (space === undefined) return undefined;
+  return space.kind === 'bytes' ? space.bytes : Math.floor((space.percent / 100) * diskBytes);
+}

@@ -1,0 +1,433 @@
+/** The wiring: the only place where the parts of the daemon are chosen and put together. */
+import { mkdirSync, statfsSync } from 'node:fs';
+import { availableParallelism, hostname } from 'node:os';
+import { join } from 'node:path';
+import { Admission } from '../../builder/build/admission.ts';
+import { Builder } from '../../builder/build/builder.ts';
+import { openKeyIndex } from '../../builder/cache/key-index.ts';
+import { openContentStore } from '../../builder/content/content-store.ts';
+import { bridgeHandlers } from '../../builder/control/bridge-service.ts';
+import { contentHandlers } from '../../builder/control/content-service.ts';
+import { controlHandlers } from '../../builder/control/control-service.ts';
+import { healthHandlers } from '../../builder/control/health-service.ts';
+import { traceHandlers } from '../../builder/control/trace-service.ts';
+import type { WorkerInfo } from '../../builder/control/worker-record.ts';
+import { type EventSink, fanOut } from '../../builder/events.ts';
+import { createExporters } from '../../builder/exporter/exporters.ts';
+import { openImageStore } from '../../builder/exporter/image-store.ts';
+import { dockerfileFrontend } from '../../builder/frontend/dockerfile/frontend.ts';
+import { gatewayFrontend } from '../../builder/frontend/gateway/gateway.ts';
+import { Collector } from '../../builder/gc/prune.ts';
+import { openHistory } from '../../builder/history/history.ts';
+import { type Platform, platformToPb } from '../../builder/llb/platform.ts';
+import { openMetadata } from '../../builder/metadata/metadata.ts';
+import type { OpenAgent, ReadSecret } from '../../builder/ops/deps.ts';
+import { createOpResolver } from '../../builder/ops/resolver.ts';
+import { createSourceOp } from '../../builder/ops/source.ts';
+import { Content } from '../../builder/proto/gen/containerd/services/content/v1/content_pb.ts';
+import { Health } from '../../builder/proto/gen/grpc/health/v1/health_pb.ts';
+import { Control } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
+import { LLBBridge } from '../../builder/proto/gen/moby/buildkit/v1/frontend/gateway_pb.ts';
+import { TraceService } from '../../builder/proto/gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.ts';
+import { createRegistry } from '../../builder/registry/registry.ts';
+import { service } from '../../builder/rpc/handlers.ts';
+import { type Listener, listen } from '../../builder/rpc/listener.ts';
+import { RpcServer } from '../../builder/rpc/server.ts';
+import { readSecret } from '../../builder/session/secrets.ts';
+import { SessionManager } from '../../builder/session/session-manager.ts';
+import { findAgent, openAgentSocket } from '../../builder/session/ssh.ts';
+import type { Snapshots } from '../../builder/snapshot/ports.ts';
+import { openSnapshots } from '../../builder/snapshot/snapshots.ts';
+import type { ResultStore } from '../../builder/solver/ports.ts';
+import { Solver } from '../../builder/solver/solver.ts';
+import { createBlobOrigins } from '../../builder/source/blob-origins.ts';
+import { createHttpFetch } from '../../builder/source/http-fetch.ts';
+import { openHttpMemory } from '../../builder/source/http-memory.ts';
+import { createMetadataResolver } from '../../builder/source/metadata-resolver.ts';
+import { createSessionAuths } from '../../builder/source/session-auth.ts';
+import { createSources } from '../../builder/source/sources.ts';
+import { openSandbox } from '../../builder/worker/sandbox.ts';
+import { openSys } from '../../builder/worker/sys/sys.ts';
+import { systemClock } from '../../core/clock.ts';
+import { parseVertexDigest } from '../../core/digest.ts';
+import { BuildError, GRPC } from '../../core/errors.ts';
+import { WorkerPool } from '../../core/worker-pool.ts';
+import { openCountStore } from '../../slo/count-store.ts';
+import { SloEvaluator } from '../../slo/evaluator.ts';
+import { OBJECTIVES } from '../../slo/objectives.ts';
+import { observeDaemon } from '../../telemetry/daemon-metrics.ts';
+import { openLog } from '../../telemetry/logs.ts';
+import { openTelemetry } from '../../telemetry/telemetry.ts';
+import { collectorUrlOf } from '../../telemetry/tracing.ts';
+import { openOpsServer } from '../../web/ops-server.ts';
+import { isRootless } from '../namespace.ts';
+import { VERSION } from '../version.ts';
+import type { DaemonConfig } from './daemon-config.ts';
+import { releaseWhenIdle } from './idle-memory.ts';
+import { opsProviders } from './ops-providers.ts';
+import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
+
+export interface Daemon extends AsyncDisposable {
+  /** Addresses of the build API, as clients write them. */
+  readonly addresses: readonly string[];
+  readonly opsUrl: string | undefined;
+  /** Takes no new builds, waits for the running ones up to the configured time, then cancels the rest. */
+  drain(): Promise<void>;
+}
+
+const IO_PARALLELISM = 8; // transfers and copies mostly wait for disk or network; above this they only fight for it
+const USAGE_MS = 15_000;
+const SERVICES = ['moby.buildkit.v1.Control', 'moby.buildkit.v1.frontend.LLBBridge'];
+
+/** Opens every part, lowest first; what was opened is closed again, highest first, when a later one fails or the daemon is disposed. */
+export async function startDaemon(
+  config: DaemonConfig,
+  warnings: { readonly texts: readonly string[]; readonly unknownKeys: number },
+): Promise<Daemon> {
+  await using stack = new AsyncDisposableStack();
+  const clock = systemClock();
+  const log = openLog({
+    ...config.log,
+    level: config.log.level === 'trace' ? 'debug' : config.log.level,
+    onDropped: () => telemetry.recorders.dropped('logs', 'queue_full'),
+  });
+  const telemetry = stack.use(
+    openTelemetry({
+      clock,
+      version: VERSION,
+      instance: hostname(),
+      collectorUrl: collectorUrlOf(process.env, config.otlpEndpoint),
+      onTrouble: (what, error) => (error === undefined ? log.info(what) : log.warn(what, { error })),
+    }),
+  );
+  for (const text of warnings.texts) log.warn(text);
+
+  const sys = openSys();
+  mkdirSync(config.root, { recursive: true, mode: 0o711 });
+  stack.use(lockRoot(sys, config.root));
+  checkLayout(config.root);
+  const tempDir = openTemp(config.root);
+  const pool = stack.use(new WorkerPool(availableParallelism()));
+  const metadata = stack.use(
+    await openMetadata(join(config.root, 'cooper.sqlite'), {
+      replaceCorrupt: true,
+      onProblem: (problem) => log.error('metadata store', { ...problem }),
+    }),
+  );
+  if (metadata.quarantined !== undefined)
+    log.error('the metadata store was unreadable and was moved aside; the cache starts empty', { movedTo: metadata.quarantined });
+  const content = stack.use(
+    openContentStore({
+      root: config.root,
+      clock,
+      pool,
+      onQuarantine: (digest, movedTo) => log.error('corrupt blob moved to quarantine', { digest, movedTo }),
+    }),
+  );
+  const snapshots = await openSnapshots({
+    root: config.root,
+    metadata,
+    content,
+    pool,
+    clock,
+    sys,
+    snapshotter: config.snapshotter === 'overlayfs' ? 'overlay' : config.snapshotter,
+  });
+  stack.defer(() => snapshots.close());
+  const history = await openHistory({ metadata, content, clock, retention: config.history });
+  stack.defer(() => history.close());
+  const index = await openKeyIndex(metadata);
+  const images = await openImageStore(metadata);
+  const sandbox = stack.use(
+    await openSandbox({
+      root: config.root,
+      runtime: config.runtime,
+      sys,
+      cgroupParent: config.cgroupParent,
+      rootless: isRootless(process.env),
+    }),
+  );
+  log.info('runtime', { ...sandbox.runtime });
+
+  const sessions = stack.use(new SessionManager({ onEnded: (end) => telemetry.recorders.sessionEnded(end) }));
+  const auths = createSessionAuths(sessions, Date.now);
+  const registry = stack.use(
+    createRegistry({
+      content,
+      hosts: config.registries,
+      limits: { parallelTransfers: config.registryConcurrency },
+      userAgent: `cooper/${VERSION}`,
+      onRequest: (op, status) => telemetry.recorders.registryRequest(op, status),
+    }),
+  );
+  const origins = createBlobOrigins();
+  const platform = hostPlatform();
+  const workerId = identityOf(config.root);
+  const secrets = secretReader(sessions);
+  const sourcesDeps = {
+    clock,
+    registry,
+    content,
+    snapshots,
+    sessions,
+    auths,
+    origins,
+    http: createHttpFetch(),
+    memory: await openHttpMemory(metadata),
+    readSecret: secrets,
+  };
+  const source = createSourceOp({ sources: createSources(sourcesDeps), defaultPlatform: platform });
+  const ops = createOpResolver({
+    clock,
+    snapshots,
+    sandbox,
+    pool,
+    sys,
+    source,
+    platform: platformToPb(platform),
+    workerId,
+    tempDir,
+    readSecret: secrets,
+    openAgent: agentOpener(sessions),
+  });
+  const slots = config.maxParallelism === 0 ? availableParallelism() : config.maxParallelism;
+  const solver = stack.use(
+    new Solver({
+      ops,
+      index,
+      results: resultStore(snapshots),
+      clock,
+      limits: { maxParallelism: slots, ioParallelism: IO_PARALLELISM },
+      onProblem: (error) => log.warn('solver', { error }),
+    }),
+  );
+  const admission = new Admission(config.admission);
+  const builder = new Builder(
+    {
+      clock,
+      solver,
+      sessions,
+      history,
+      admission,
+      exporters: createExporters({ registry, content, images, origins, auths, sessions, clock, pool, tempDir }),
+      frontends: new Map([
+        ['dockerfile.v0', dockerfileFrontend],
+        ['gateway.v0', gatewayFrontend],
+      ]),
+      metadataResolver: () => createMetadataResolver({ ...sourcesDeps, defaultPlatform: platform }),
+      sink: fanOut(
+        [
+          telemetry.sink,
+          afterEachBuild(() => {
+            collector.afterBuild();
+            memory.touch();
+          }),
+        ],
+        (error) => log.error('a listener to build events failed', { error }),
+      ),
+      allowedEntitlements: config.entitlements,
+      maxLogBytes: config.maxLogBytes,
+      platforms: [platformToPb(platform)],
+      traceparentOf: (build, step) => telemetry.traceparentFor(build, parseVertexDigest(step)),
+      traceBlobOf: (build) => telemetry.traceBlobOf(build),
+    },
+    (error) => log.error('a listener to build events failed', { error }),
+  );
+  const collector = stack.use(
+    new Collector({
+      snapshots,
+      content,
+      clock,
+      space: () => diskOf(config.root),
+      policies: config.gc.enabled ? config.gc.policies : [],
+      quiet: () => builder.running === 0 && history.active().length === 0,
+      onRemoved: (id) => index.removed(id),
+      onRun: (run) => {
+        telemetry.recorders.gcRun(run);
+        if (run.error !== undefined && !run.ok) log.error('garbage collection failed', { error: run.error });
+      },
+    }),
+  );
+  const memory = stack.use(releaseWhenIdle({ isIdle: () => builder.running === 0, trim: () => sys.trimMemory() }));
+  const usage = stack.use(watchUsage(snapshots, (error) => log.warn('disk usage', { error })));
+
+  const draining = new AbortController();
+  const worker: WorkerInfo = {
+    id: workerId,
+    labels: workerLabels(config, snapshots.snapshotter),
+    platforms: [platformToPb(platform)],
+    gcPolicies: config.gc.enabled ? config.gc.policies : [],
+    version: VERSION,
+    revision: '',
+  };
+  const server = new RpcServer({
+    clock,
+    services: [
+      service(
+        Control,
+        controlHandlers({
+          builder,
+          history,
+          disk: collector,
+          worker,
+          clock,
+          acceptSession: (stream, context) => sessions.accept(stream, context),
+        }),
+      ),
+      service(LLBBridge, bridgeHandlers(builder, worker)),
+      service(Content, contentHandlers(content)),
+      service(
+        Health,
+        healthHandlers(
+          {
+            get serving() {
+              return !draining.signal.aborted;
+            },
+            draining: draining.signal,
+          },
+          SERVICES,
+        ),
+      ),
+      service(
+        TraceService,
+        traceHandlers((request) => telemetry.takeClientSpans(request)),
+      ),
+    ],
+    observer: {
+      rpcEnded: (method, code, durationNs) => telemetry.recorders.rpc(method, code, Number(durationNs) / 1e9),
+      connectionFailed: (peer, error) => log.debug('connection failed', { peer: peer.address, error }),
+    },
+  });
+  stack.use(server);
+  const slo = stack.use(
+    await SloEvaluator.open({
+      objectives: OBJECTIVES,
+      counters: telemetry.metrics,
+      gauges: telemetry.metrics,
+      store: await openCountStore(metadata),
+      clock,
+      onError: (error) => log.warn('SLO evaluator', { error }),
+    }),
+  );
+  stack.use(
+    observeDaemon(telemetry.metrics, {
+      version: VERSION,
+      slots: () => ({ busy: solver.stats.exec.running, limit: slots, waiting: solver.stats.exec.waiting }),
+      cache: () => ({ ...usage.last(), limitBytes: config.gc.policies.at(-1)?.maxUsedBytes ?? 0 }),
+      disk: () => ({ freeBytes: diskOf(config.root).freeBytes, sizeBytes: diskOf(config.root).totalBytes }),
+      sessions: () => sessions.active,
+      configUnknownKeys: () => warnings.unknownKeys,
+    }),
+  );
+  const listeners: Listener[] = [];
+  for (const address of config.addresses) {
+    const listener = await listen(
+      server,
+      address.type === 'unix'
+        ? { ...address, ...config.socket }
+        : { ...address, ...(config.tls === undefined ? {} : { tls: config.tls }) },
+    );
+    listeners.push(stack.use(listener));
+  }
+  const addresses = listeners.map((listener) => listener.address);
+  const opsServer =
+    config.ops === undefined
+      ? undefined
+      : stack.use(
+          await openOpsServer(
+            config.ops,
+            opsProviders({
+              version: VERSION,
+              addresses,
+              builder,
+              history,
+              content,
+              telemetry,
+              slo,
+              ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }],
+              onError: (error) => log.error('ops server', { error }),
+            }),
+          ),
+        );
+  telemetry.start();
+  log.info('ready', { addresses, ops: opsServer?.url, root: config.root, version: VERSION });
+  const opened = stack.move();
+  return {
+    addresses,
+    opsUrl: opsServer?.url,
+    async drain() {
+      log.info('draining', { builds: builder.running });
+      admission.drain();
+      draining.abort();
+      await Promise.all(listeners.map((listener) => listener.close()));
+      await builder.idle(config.drainTimeoutMs);
+      builder.cancelAll(new BuildError('unavailable', 'the daemon is stopping', { grpcCode: GRPC.UNAVAILABLE }));
+      await server.drain(5_000);
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+/** The names Go and OCI use for this machine (GOARCH). */
+function hostPlatform(): Platform {
+  const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
+  return { os: 'linux', architecture: architectures[process.arch] ?? process.arch, variant: '', osVersion: '', osFeatures: [] };
+}
+
+function workerLabels(config: DaemonConfig, snapshotter: string): Record<string, string> {
+  const prefix = 'org.mobyproject.buildkit.worker';
+  return {
+    [`${prefix}.executor`]: 'oci',
+    [`${prefix}.hostname`]: hostname(),
+    [`${prefix}.network`]: 'host',
+    [`${prefix}.oci.process-mode`]: 'sandbox',
+    [`${prefix}.selinux.enabled`]: 'false',
+    [`${prefix}.snapshotter`]: snapshotter === 'overlay' ? 'overlayfs' : snapshotter,
+    ...config.labels,
+  };
+}
+
+function diskOf(root: string): { readonly freeBytes: number; readonly totalBytes: number } {
+  const { bavail, blocks, bsize } = statfsSync(root);
+  return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
+}
+
+/** Records by type, looked at every so often so that a scrape never waits for it. */
+function watchUsage(snapshots: Snapshots, onError: (error: unknown) => void) {
+  let last = { bytesByKind: {} as Record<string, number>, recordsInUse: 0, recordsIdle: 0 };
+  const refresh = async (): Promise<void> => {
+    const bytesByKind: Record<string, number> = {};
+    let recordsInUse = 0;
+    const records = await snapshots.usage();
+    for (const { recordType, sizeBytes, inUse } of records) {
+      bytesByKind[recordType] = (bytesByKind[recordType] ?? 0) + sizeBytes;
+      if (inUse) recordsInUse += 1;
+    }
+    last = { bytesByKind, recordsInUse, recordsIdle: records.length - recordsInUse };
+  };
+  const look = (): void => void refresh().catch(onError);
+  look();
+  const timer = setInterval(look, USAGE_MS);
+  timer.unref();
+  return { last: () => last, [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+function afterEachBuild(then: () => void): EventSink {
+  return { emit: (event) => void (event.type === 'build-finished' && then()) };
+}
+
+/** A snapshot that is gone turns its cache hit into a miss. */
+const resultStore = (snapshots: Snapshots): ResultStore => ({ load: (id) => snapshots.open(id) });
+
+/** A secret from the first session that has it. */
+function secretReader(sessions: SessionManager): ReadSecret {
+  return (ids, id, signal) => readSecret(sessions, ids, id, signal);
+}
+
+/** The ssh agent of the first session that has it. */
+function agentOpener(sessions: SessionManager): OpenAgent {
+  return async (ids, socket, signal) => {
+    const session = await findAgent(sessions, ids, socket.id, signal);
+    return session === undefined ? undefined : await openAgentSocket(session, socket, signal);
+  };
+}
