@@ -1,0 +1,417 @@
+/**
+ * promtool tests for every alert: one history in which it fires and one in which it must not. Boundaries are computed from the same
+ * arithmetic the daemon judges with, so rules and daemon are held to one answer. Series are one sample a minute.
+ */
+import { gatePasses, thresholdOf } from '../src/slo/arithmetic.ts';
+import { OBJECTIVES } from '../src/slo/objectives.ts';
+import { SEVERITY_LABEL } from '../src/slo/rules.ts';
+import type { BurnPair, Objective } from '../src/slo/spec.ts';
+import type { YamlValue } from '../src/slo/yaml.ts';
+import { linksOf, SITE } from './config.ts';
+import { RULE_GROUPS } from './rules.ts';
+
+/** Series name with labels to values in promtool's notation. */
+type History = Readonly<Record<string, string>>;
+interface Scenario {
+  readonly name: string;
+  readonly history: History;
+  /** Minutes after the start, and which pairs (`severity long`) or symptom alerts fire then. */
+  readonly at: readonly { readonly minute: number; readonly fires: readonly string[] }[];
+}
+
+const target = `job="${SITE.job}",instance="a:8470"`;
+const builds = (result: string, errorClass: string): string =>
+  `cooper_builds_total{${target},result="${result}",error_class="${errorClass}"}`;
+const SUCCESS = builds('success', 'none');
+const BROKEN = builds('failure', 'step-failed');
+const FAULT = builds('error', 'internal');
+const steps = (cache: string): string => `cooper_steps_total{${target},kind="exec",cache="${cache}"}`;
+const latency = (suffix: string, le?: string): string =>
+  `cooper_build_duration_seconds_${suffix}{${target},phase="total",result="success"${le === undefined ? '' : `,le="${le}"`}}`;
+
+const objective = (name: string): Objective => {
+  const found = OBJECTIVES.find((candidate) => candidate.name === name);
+  if (found === undefined) throw new Error(`no objective ${name}`);
+  return found;
+};
+const success = objective('build-success');
+const pageBurn = success.pairs[0] as BurnPair;
+const allPairs = (of: Objective): string[] => of.pairs.map((pair) => `${SEVERITY_LABEL[pair.severity]} ${pair.long}`);
+
+/** Fewest of `total` bad builds that the fastest pair believes, also when increase() stretches both counts by a sixtieth. */
+function boundary(total: number): number {
+  const threshold = thresholdOf(pageBurn, success);
+  const passes = (bad: number, stretch: number): boolean =>
+    gatePasses({ good: (total - bad) * stretch, total: total * stretch }, threshold);
+  for (let bad = 1; bad <= total; bad++) {
+    if (!passes(bad, 1)) continue;
+    if (passes(bad - 1, 60 / 59))
+      throw new Error(`${bad} of ${total} is too close to the threshold to test; choose another total`);
+    return bad;
+  }
+  throw new Error('no boundary');
+}
+const atOnce = (count: number): string => `0x57 ${count}x10`;
+const BOUNDARY_BUILDS = 40;
+const k = boundary(BOUNDARY_BUILDS);
+
+export const SLO_SCENARIOS: readonly (Scenario & { readonly slo: string })[] = [
+  {
+    slo: 'build-success',
+    name: 'a daemon that fails 10 % of builds burns the budget and fires',
+    history: { [SUCCESS]: '0+9x120', [FAULT]: '0+1x120' },
+    at: [{ minute: 90, fires: ['critical 6h', 'warning 1d', 'warning 3d'] }],
+  },
+  {
+    slo: 'build-success',
+    name: 'a broken Dockerfile in every build fires nothing',
+    history: { [SUCCESS]: '0+0x120', [BROKEN]: '0+10x120', [FAULT]: '0+0x120' },
+    at: [{ minute: 90, fires: [] }],
+  },
+  {
+    slo: 'build-success',
+    name: 'a daemon that fails a third of builds fires the fast pair, which is silent once the short window is clean',
+    history: { [SUCCESS]: '0+6x60 369+9x120', [FAULT]: '0+3x60 180x120' },
+    at: [
+      { minute: 30, fires: allPairs(success) },
+      { minute: 75, fires: ['critical 6h', 'warning 1d', 'warning 3d'] },
+      { minute: 120, fires: ['warning 1d', 'warning 3d'] },
+    ],
+  },
+  {
+    slo: 'build-success',
+    name: `${k} failures of ${BOUNDARY_BUILDS} builds in an hour are enough for the fast pair`,
+    history: { [SUCCESS]: atOnce(BOUNDARY_BUILDS - k), [FAULT]: atOnce(k) },
+    at: [{ minute: 60, fires: allPairs(success) }],
+  },
+  {
+    slo: 'build-success',
+    name: `${k - 1} failures of ${BOUNDARY_BUILDS} builds in an hour are not`,
+    history: { [SUCCESS]: atOnce(BOUNDARY_BUILDS - k + 1), [FAULT]: atOnce(k - 1) },
+    at: [{ minute: 60, fires: ['critical 6h', 'warning 1d', 'warning 3d'] }],
+  },
+  {
+    slo: 'build-success',
+    name: 'a single failure among few builds fires nothing',
+    history: { [SUCCESS]: atOnce(4), [FAULT]: atOnce(1) },
+    at: [{ minute: 60, fires: [] }],
+  },
+  {
+    slo: 'build-success',
+    name: 'a daemon that builds nothing fires nothing',
+    history: { [SUCCESS]: '7x120', [FAULT]: '3x120' },
+    at: [{ minute: 60, fires: [] }],
+  },
+  {
+    slo: 'build-success',
+    name: 'a restart in the middle of healthy traffic fires nothing',
+    history: { [SUCCESS]: '0+9x60 0+9x60', [FAULT]: '0x60 0x60' },
+    at: [{ minute: 90, fires: [] }],
+  },
+  {
+    slo: 'build-latency',
+    name: 'builds of more than ten minutes burn the latency budget',
+    history: { [latency('bucket', '600')]: '0+1x120', [latency('count')]: '0+10x120' },
+    at: [{ minute: 60, fires: allPairs(objective('build-latency')) }],
+  },
+  {
+    slo: 'build-latency',
+    name: "builds that end in time do not, and newer servers' spelling of the bucket edge counts",
+    history: { [latency('bucket', '600.0')]: '0+10x120', [latency('count')]: '0+10x120' },
+    at: [{ minute: 60, fires: [] }],
+  },
+  {
+    slo: 'cache-hit',
+    name: 'a cold cache burns the cache budget, as tickets only',
+    history: { [steps('hit_local')]: '0+3x240', [steps('miss')]: '0+7x240' },
+    at: [{ minute: 180, fires: allPairs(objective('cache-hit')) }],
+  },
+  {
+    slo: 'cache-hit',
+    name: 'a cache that serves 80 % of steps does not',
+    history: { [steps('hit_local')]: '0+8x240', [steps('miss')]: '0+2x240' },
+    at: [{ minute: 180, fires: [] }],
+  },
+];
+
+/** One sample each quarter of an hour for days: a service that hardly builds. */
+export const LOW_TRAFFIC_SCENARIOS: readonly (Scenario & { readonly slo: string })[] = [
+  {
+    slo: 'build-success',
+    name: 'two builds a day, all failing, page although every short window is nearly empty',
+    history: { [SUCCESS]: '0x288', [FAULT]: '0x46 1x47 2x47 3x47 4x90' },
+    at: [{ minute: 48 * 60, fires: allPairs(success) }],
+  },
+  {
+    slo: 'build-success',
+    name: 'one good build after them ends every page, also hours later',
+    history: { [SUCCESS]: '0x192 1x200', [FAULT]: '0x46 1x47 2x47 3x250' },
+    at: [
+      { minute: 49 * 60, fires: [] },
+      { minute: 58 * 60, fires: [] },
+    ],
+  },
+  {
+    slo: 'build-success',
+    name: 'one failed build a week is silence',
+    history: { [SUCCESS]: '0x300', [FAULT]: '0x46 1x250' },
+    at: [
+      { minute: 12 * 60, fires: [] },
+      { minute: 48 * 60, fires: [] },
+    ],
+  },
+];
+
+const gauge = (name: string, labels = ''): string => `${name}{${target}${labels}}`;
+export const SYMPTOM_SCENARIOS: readonly Scenario[] = [
+  { name: 'a daemon that is scraped', history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60' }, at: [{ minute: 30, fires: [] }] },
+  {
+    name: 'a daemon that is down',
+    history: { [gauge('up')]: '1x10 0x60' },
+    at: [
+      { minute: 12, fires: [] },
+      { minute: 20, fires: ['CooperDaemonDown'] },
+    ],
+  },
+  { name: 'no daemon at all', history: { 'up{job="other"}': '1x60' }, at: [{ minute: 20, fires: ['CooperDaemonDown'] }] },
+  {
+    name: 'builds that wait while nothing ends',
+    history: { [gauge('up')]: '1x60', [gauge('cooper_queue_oldest_age_seconds')]: '0+60x60', [SUCCESS]: '5x60' },
+    at: [{ minute: 30, fires: ['CooperBuildsStuck'] }],
+  },
+  {
+    name: 'builds that wait while others end',
+    history: { [gauge('up')]: '1x60', [gauge('cooper_queue_oldest_age_seconds')]: '0+60x60', [SUCCESS]: '5+1x60' },
+    at: [{ minute: 30, fires: [] }],
+  },
+  {
+    name: 'a full disk',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_disk_free_bytes')]: '2x60',
+      [gauge('cooper_disk_size_bytes')]: '100x60',
+    },
+    at: [{ minute: 30, fires: ['CooperDiskFull'] }],
+  },
+  {
+    name: 'a disk with room',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_disk_free_bytes')]: '40x60',
+      [gauge('cooper_disk_size_bytes')]: '100x60',
+    },
+    at: [{ minute: 30, fires: [] }],
+  },
+  {
+    name: 'a disk that fills by a tenth an hour and is at a fifth',
+    history: {
+      [gauge('up')]: '1x120',
+      [SUCCESS]: '0x120',
+      [gauge('cooper_disk_free_bytes')]: '24000-10x120',
+      [gauge('cooper_disk_size_bytes')]: '100000x120',
+    },
+    at: [{ minute: 60, fires: [] }],
+  },
+  {
+    name: 'a disk that will be full in two hours',
+    history: {
+      [gauge('up')]: '1x120',
+      [SUCCESS]: '0x120',
+      [gauge('cooper_disk_free_bytes')]: '24000-120x120',
+      [gauge('cooper_disk_size_bytes')]: '100000x120',
+    },
+    at: [{ minute: 60, fires: ['CooperDiskFilling'] }],
+  },
+  {
+    name: 'a control loop that answers late',
+    history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60', [gauge('cooper_event_loop_delay_seconds', ',stat="p99"')]: '0.4x60' },
+    at: [{ minute: 30, fires: ['CooperEventLoopBlocked'] }],
+  },
+  {
+    name: 'one slow turn of the control loop',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_event_loop_delay_seconds', ',stat="p99"')]: '0.01x21 3 0.01x40',
+    },
+    at: [{ minute: 22, fires: [] }],
+  },
+  {
+    name: 'four steps killed for lack of memory',
+    history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60', [gauge('cooper_worker_oom_kills_total')]: '0x20 4x40' },
+    at: [{ minute: 30, fires: ['CooperWorkerOomKills'] }],
+  },
+  {
+    name: 'one step killed for lack of memory',
+    history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60', [gauge('cooper_worker_oom_kills_total')]: '0x20 1x40' },
+    at: [{ minute: 30, fires: [] }],
+  },
+  {
+    name: 'a registry that answers 500 to a third of requests',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_registry_requests_total', ',op="blob-get",code_class="2xx"')]: '0+20x60',
+      [gauge('cooper_registry_requests_total', ',op="blob-get",code_class="5xx"')]: '0+10x60',
+    },
+    at: [{ minute: 30, fires: ['CooperRegistryErrors'] }],
+  },
+  {
+    name: 'a registry that says 404 to lookups, as registries do',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_registry_requests_total', ',op="blob-head",code_class="2xx"')]: '0+20x60',
+      [gauge('cooper_registry_requests_total', ',op="blob-head",code_class="4xx"')]: '0+20x60',
+      [gauge('cooper_registry_requests_total', ',op="blob-head",code_class="5xx"')]: '0x60',
+    },
+    at: [{ minute: 30, fires: [] }],
+  },
+  {
+    name: 'a garbage collection that failed',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_gc_runs_total', ',trigger="schedule",result="error"')]: '0x20 1x40',
+    },
+    at: [{ minute: 30, fires: ['CooperGcFailing'] }],
+  },
+  {
+    name: 'garbage collections that work',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_gc_runs_total', ',trigger="schedule",result="ok"')]: '0+1x60',
+      [gauge('cooper_gc_runs_total', ',trigger="schedule",result="error"')]: '0x60',
+    },
+    at: [{ minute: 30, fires: [] }],
+  },
+  {
+    name: 'a daemon that is scraped without its build counts',
+    history: { [gauge('up')]: '1x60' },
+    at: [{ minute: 30, fires: ['CooperSliAbsent'] }],
+  },
+  {
+    name: 'spans that are given up',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_telemetry_dropped_total', ',signal="spans",reason="queue_full"')]: '0+5x60',
+    },
+    at: [{ minute: 46, fires: ['CooperTelemetryDropping'] }],
+  },
+  {
+    name: 'a client that sends malformed spans',
+    history: {
+      [gauge('up')]: '1x60',
+      [SUCCESS]: '0x60',
+      [gauge('cooper_telemetry_dropped_total', ',signal="client_spans",reason="malformed"')]: '0+5x60',
+    },
+    at: [{ minute: 46, fires: [] }],
+  },
+  {
+    name: 'two unknown keys in the configuration',
+    history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60', [gauge('cooper_config_unknown_keys')]: '2x60' },
+    at: [{ minute: 30, fires: ['CooperConfigUnknownKeys'] }],
+  },
+  {
+    name: 'a configuration without unknown keys',
+    history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60', [gauge('cooper_config_unknown_keys')]: '0x60' },
+    at: [{ minute: 30, fires: [] }],
+  },
+];
+
+const seriesOf = (history: History): YamlValue => Object.entries(history).map(([series, values]) => ({ series, values }));
+
+function sloTest(scenario: Scenario & { readonly slo: string }, interval: string): YamlValue {
+  return {
+    name: scenario.name,
+    interval,
+    input_series: seriesOf(scenario.history),
+    promql_expr_test: scenario.at.map(({ minute, fires }) => ({
+      expr: `count by (severity, long) (ALERTS{alertstate="firing",slo="${scenario.slo}"})`,
+      eval_time: `${minute}m`,
+      exp_samples: fires.map((pair) => {
+        const [severity, long] = pair.split(' ');
+        return { labels: `{severity="${severity}",long="${long}"}`, value: 1 };
+      }),
+    })),
+  };
+}
+
+function symptomTest(scenario: Scenario): YamlValue {
+  return {
+    name: scenario.name,
+    interval: '1m',
+    input_series: seriesOf(scenario.history),
+    promql_expr_test: scenario.at.map(({ minute, fires }) => ({
+      expr: 'count by (alertname) (ALERTS{alertstate="firing",slo="",alertname!="CooperWatchdog"})',
+      eval_time: `${minute}m`,
+      exp_samples: fires.map((alertname) => ({ labels: `{alertname="${alertname}"}`, value: 1 })),
+    })),
+  };
+}
+
+/** What a person reads when the budget burns, with the numbers filled in. */
+const ANNOTATION_TEST: YamlValue = {
+  name: 'a page says how much failed, how fast it burns and what is left',
+  interval: '1m',
+  input_series: seriesOf({ [latency('bucket', '600')]: '0+1x120', [latency('count')]: '0+10x120' }),
+  alert_rule_test: [
+    {
+      eval_time: '60m',
+      alertname: 'CooperBuildLatencyBurn',
+      exp_alerts: objective('build-latency').pairs.map((pair, index) => ({
+        exp_labels: {
+          severity: SEVERITY_LABEL[pair.severity],
+          service: 'cooper',
+          slo: 'build-latency',
+          long: pair.long,
+          short: pair.short,
+          root_cause: 'capacity',
+          exhaustion: ['12.5h', '48h', '120h', '167.4h'][index] ?? '',
+        },
+        exp_annotations: {
+          summary: `Build latency: the error budget burns fast enough to spend ${pair.budgetPercent} % of the week's budget in ${pair.long}.`,
+          description: `540 of 600 builds in the last ${pair.long} were bad (burn rate 18.0, this alert is for ${['13.44', '3.5', '1.4', '1'][index]} and more); -1700% of the budget of 7d is left.`,
+          ...linksOf('CooperBuildLatencyBurn'),
+        },
+      })),
+    },
+  ],
+};
+
+const WATCHDOG_TEST: YamlValue = {
+  name: 'the watchdog always fires',
+  interval: '1m',
+  input_series: seriesOf({ [gauge('up')]: '1x5' }),
+  promql_expr_test: [
+    {
+      expr: 'count by (alertname) (ALERTS{alertstate="firing",alertname="CooperWatchdog"})',
+      eval_time: '2m',
+      exp_samples: [{ labels: '{alertname="CooperWatchdog"}', value: 1 }],
+    },
+  ],
+};
+
+const file = (evaluationInterval: string, tests: readonly YamlValue[]): YamlValue => ({
+  rule_files: ['rules.yaml'],
+  evaluation_interval: evaluationInterval,
+  group_eval_order: RULE_GROUPS.map(({ name }) => name), // else the order is random, and alerts may see records of the turn before
+  tests,
+});
+
+/**
+ * File name to content, for `promtool test rules`. The evaluation interval belongs to a file: objectives move slowly and are many
+ * rules, symptoms have a `for` of minutes, low traffic is a matter of days.
+ */
+export const RULE_TEST_FILES: Readonly<Record<string, YamlValue>> = {
+  'rules.test.yaml': file('5m', [...SLO_SCENARIOS.map((scenario) => sloTest(scenario, '1m')), ANNOTATION_TEST]),
+  'symptoms.test.yaml': file('2m', [...SYMPTOM_SCENARIOS.map(symptomTest), WATCHDOG_TEST]),
+  'rules-low-traffic.test.yaml': file(
+    '30m',
+    LOW_TRAFFIC_SCENARIOS.map((scenario) => sloTest(scenario, '15m')),
+  ),
+};
