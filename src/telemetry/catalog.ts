@@ -254,6 +254,12 @@ export const GC_DURATION = declare('histogram', 'cooper_gc_duration_seconds', {
   buckets: [0.01, 0.1, 1, 5, 30, 120, 600],
   example: 'histogram_quantile(0.95, sum by (le) (rate(cooper_gc_duration_seconds_bucket[1d])))',
 });
+export const GC_REGRET = declare('counter', 'cooper_gc_regret_total', {
+  unit: 'count',
+  help: 'Look-ups that missed a result which garbage collection had removed within the last 24 hours: the cache is too small.',
+  labels: {},
+  example: 'sum(increase(cooper_gc_regret_total[1d]))',
+});
 
 // ---- edges
 export const REGISTRY_REQUESTS = declare('counter', 'cooper_registry_requests_total', {
@@ -459,6 +465,7 @@ export const CATALOG: readonly MetricSpec[] = [
   GC_RUNS,
   GC_FREED_BYTES,
   GC_DURATION,
+  GC_REGRET,
   REGISTRY_REQUESTS,
   RPC_DURATION,
   SESSIONS_ACTIVE,

@@ -17,6 +17,8 @@ export interface Recorders {
     readonly seconds: number;
     readonly freedBytes: number;
   }): void;
+  /** A look-up missed what garbage collection had removed a short while before. */
+  cacheRegret(): void;
   /** Telemetry that was given up. */
   dropped(
     signal: (typeof catalog.TELEMETRY_SIGNALS)[number],
@@ -36,6 +38,7 @@ export function recorders(metrics: Metrics): Recorders {
       metrics.add(catalog.GC_FREED_BYTES, {}, freedBytes);
       metrics.observe(catalog.GC_DURATION, {}, seconds);
     },
+    cacheRegret: () => metrics.add(catalog.GC_REGRET, {}),
     dropped: (signal, reason, count = 1) => metrics.add(catalog.TELEMETRY_DROPPED, { signal, reason }, count),
   };
 }

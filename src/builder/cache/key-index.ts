@@ -17,8 +17,8 @@ export interface KeyIndexLimits {
   readonly maxEphemeralKeys: number;
 }
 export interface KeyIndex extends CacheIndex {
-  /** The stored result is gone (collected). Its keys stay, so that a lookup can say `evicted`. */
-  removed(resultId: string): void;
+  /** The stored result is gone (collected). Its keys stay, so that a lookup can say `evicted`. Returns the keys that were for good. */
+  removed(resultId: string): readonly string[];
   readonly size: { readonly links: number; readonly keysWithResults: number };
 }
 
@@ -160,8 +160,10 @@ class StoredKeyIndex implements KeyIndex {
     if (name !== undefined) this.#dropResult(name, resultId);
   }
 
-  removed(resultId: string): void {
-    for (const name of this.#keysOfResult.get(resultId) ?? []) this.#dropResult(name, resultId);
+  removed(resultId: string): readonly string[] {
+    const names = this.#keysOfResult.get(resultId) ?? [];
+    for (const name of names) this.#dropResult(name, resultId);
+    return names.filter(({ ephemeral }) => !ephemeral).map(({ text }) => text);
   }
 
   hadResult(key: string): boolean {

@@ -31,7 +31,7 @@ function collectorOf(records: readonly SnapshotUsage[], options: Partial<Collect
     clock,
     space: () => ({ totalBytes: 10_000, freeBytes: 5_000 }),
     policies: [],
-    onRemoved: (id) => forgotten.push(id),
+    onRemoved: ({ id }) => forgotten.push(id),
     onRun: (run) => runs.push(run),
     ...options,
   });

@@ -39,8 +39,8 @@ export interface CollectorOptions {
   readonly policies: readonly GcPolicy[];
   /** True while no build runs and no record of one is being written: then a blob that no lease names is nobody's. */
   readonly quiet?: () => boolean;
-  /** The key index forgets the result. */
-  readonly onRemoved?: (id: string) => void;
+  /** A record is gone, and what removed it: `policy 2` (counted from 1), `prune`, `pressure`. The key index forgets the result. */
+  readonly onRemoved?: (record: SnapshotUsage, by: string) => void;
   readonly onRun?: (run: GcRun) => void;
 }
 
@@ -86,7 +86,7 @@ export class Collector implements AsyncDisposable {
     const run = new RunTally('prune', this.#options);
     try {
       using _turn = await this.#oneRun.acquire(signal);
-      for await (const record of this.#apply(request, signal)) {
+      for await (const record of this.#apply(request, 'prune', signal)) {
         run.add(record);
         yield record;
       }
@@ -155,7 +155,8 @@ export class Collector implements AsyncDisposable {
     try {
       using _turn = await this.#oneRun.acquire(signal);
       this.#lastRunAtNs = this.#options.clock.nowNs();
-      for (const policy of this.#policies) for await (const record of this.#apply(policy, signal)) run.add(record);
+      for (const [at, policy] of this.#policies.entries())
+        for await (const record of this.#apply(policy, `policy ${at + 1}`, signal)) run.add(record);
       await this.#removeOrphanBlobs(ORPHAN_AGE_NS, signal);
     } catch (error) {
       run.failed(error);
@@ -163,7 +164,7 @@ export class Collector implements AsyncDisposable {
     run.report();
   }
 
-  async *#apply(policy: GcPolicy, signal: AbortSignal): AsyncIterable<SnapshotUsage> {
+  async *#apply(policy: GcPolicy, by: string, signal: AbortSignal): AsyncIterable<SnapshotUsage> {
     const { snapshots, clock, space, onRemoved } = this.#options;
     throwIfAborted(signal);
     const chosen = victims(await snapshots.usage(), policy, { nowNs: clock.nowNs(), space: await space() });
@@ -173,7 +174,7 @@ export class Collector implements AsyncDisposable {
       const record = next.value;
       const gone = await snapshots.remove(record.id);
       if (gone) {
-        onRemoved?.(record.id);
+        onRemoved?.(record, by);
         yield record;
       }
       next = chosen.next(gone);

@@ -17,7 +17,9 @@ import { createExporters } from '../../builder/exporter/exporters.ts';
 import { openImageStore } from '../../builder/exporter/image-store.ts';
 import { dockerfileFrontend } from '../../builder/frontend/dockerfile/frontend.ts';
 import { gatewayFrontend } from '../../builder/frontend/gateway/gateway.ts';
+import { openEvictions } from '../../builder/gc/evictions.ts';
 import { Collector } from '../../builder/gc/prune.ts';
+import { regretting } from '../../builder/gc/regret.ts';
 import { openHistory } from '../../builder/history/history.ts';
 import { type Platform, platformToPb } from '../../builder/llb/platform.ts';
 import { openMetadata } from '../../builder/metadata/metadata.ts';
@@ -137,6 +139,7 @@ export async function startDaemon(
   const history = await openHistory({ metadata, content, clock, retention: config.history });
   stack.defer(() => history.close());
   const index = await openKeyIndex(metadata);
+  const evictions = await openEvictions(metadata, clock);
   const images = await openImageStore(metadata);
   const sandbox = stack.use(
     await openSandbox({
@@ -194,7 +197,7 @@ export async function startDaemon(
   const solver = stack.use(
     new Solver({
       ops,
-      index,
+      index: regretting(index, evictions, () => telemetry.recorders.cacheRegret()),
       results: resultStore(snapshots),
       clock,
       limits: { maxParallelism: slots, ioParallelism: IO_PARALLELISM },
@@ -241,7 +244,7 @@ export async function startDaemon(
       space: () => diskOf(config.root),
       policies: config.gc.enabled ? config.gc.policies : [],
       quiet: () => builder.running === 0 && history.active().length === 0,
-      onRemoved: (id) => index.removed(id),
+      onRemoved: (record, by) => evictions.add(record, index.removed(record.id), by),
       onRun: (run) => {
         telemetry.recorders.gcRun(run);
         if (run.error !== undefined && !run.ok) log.error('garbage collection failed', { error: run.error });
