@@ -69,6 +69,19 @@ export class CountHistory {
     return { good: filled.filter((slice) => slice.good / slice.total >= threshold).length, total: filled.length };
   }
 
+  /** The last `windowS` seconds as `buckets` equal parts, oldest first: the bars of a chart. Empty parts are zeros. */
+  buckets(windowS: number, nowS: number, buckets: number): Counts[] {
+    const fromS = slotOf(nowS) + SLOT_SECONDS - windowS;
+    const parts = Array.from({ length: buckets }, () => ({ good: 0, total: 0 }));
+    for (const slot of this.#since(fromS)) {
+      const part = parts[Math.min(Math.floor(((slot.startS - fromS) / windowS) * buckets), buckets - 1)];
+      if (part === undefined) continue;
+      part.good += slot.good;
+      part.total += slot.total;
+    }
+    return parts;
+  }
+
   *#since(fromS: number): Generator<Slot> {
     let low = 0;
     let high = this.#slots.length;

@@ -203,3 +203,27 @@ test('the table shows each objective on a line and says which pair fires', async
   assert.match(table, /Build latency .* idle$/m);
   assert.match(table, /Build success: page: the last 1h and the last 5m burn faster than 13.4 times the budget/);
 });
+
+test('a series shows when in the period the events and failures were', async () => {
+  await using rig = await openRig();
+  rig.builds('success', 10);
+  await rig.evaluator.report();
+  rig.later(3 * 86_400);
+  rig.builds('error', 2);
+  await rig.evaluator.report();
+  const series = rig.evaluator.series('build-success', 7);
+  assert.equal(series?.periodSeconds, 7 * 86_400);
+  assert.deepEqual(
+    series?.counts.map(({ good, total }) => [good, total]),
+    [
+      [0, 0],
+      [0, 0],
+      [0, 0],
+      [10, 10],
+      [0, 0],
+      [0, 0],
+      [0, 2],
+    ],
+  );
+  assert.equal(rig.evaluator.series('nothing', 7), undefined);
+});

@@ -78,6 +78,15 @@ export class SloEvaluator implements AsyncDisposable {
     return { generatedAt: rfc3339(nowNs), objectives };
   }
 
+  /** What an objective counted over its period, in `buckets` equal parts, oldest first; undefined for a name that is not an objective. */
+  series(name: string, buckets: number): { readonly periodSeconds: number; readonly counts: readonly Counts[] } | undefined {
+    const tracked = this.#tracked.find(({ objective }) => objective.name === name);
+    if (tracked === undefined) return undefined;
+    const periodSeconds = WINDOW_SECONDS[tracked.objective.period];
+    const nowS = nsToSeconds(this.#options.clock.nowNs());
+    return { periodSeconds, counts: tracked.history.buckets(periodSeconds, nowS, buckets) };
+  }
+
   /** Takes a last sample, so that a clean stop loses nothing. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);

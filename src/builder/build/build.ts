@@ -61,6 +61,7 @@ export class Build {
   /** Whose services this build may use, its own first. */
   readonly #sessions: string[] = [];
   readonly #job;
+  #admitted = false;
 
   /** @throws BuildError for an exporter that cannot work, before anything is built. */
   constructor(request: BuildRequest, deps: BuilderDeps, onSinkError: (error: unknown) => void) {
@@ -100,6 +101,11 @@ export class Build {
     return this.request.ref;
   }
 
+  /** False while the build waits for its turn. */
+  get admitted(): boolean {
+    return this.#admitted;
+  }
+
   /** Another session whose services this build may use (shared local directories). */
   addSession(id: string): void {
     if (this.#sessions.includes(id)) return;
@@ -133,6 +139,7 @@ export class Build {
     let end: BuildEvent | undefined;
     try {
       using _slot = request.internal ? undefined : await this.#deps.admission.enter(this.#controller.signal);
+      this.#admitted = true;
       this.#emit({ type: 'build-started' });
       const outcome = await this.#work();
       end = this.#stamped({ type: 'build-finished', result: 'success' });

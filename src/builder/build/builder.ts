@@ -82,6 +82,21 @@ export class Builder {
     return this.#builds.get(ref);
   }
 
+  /** Builds of users that wait for admission, first come first; the next to be let in is the first. */
+  waiting(): readonly string[] {
+    return [...this.#running].filter((ref) => {
+      const build = this.#builds.get(ref);
+      return build !== undefined && !build.admitted && !build.request.internal;
+    });
+  }
+
+  /** Stops one build with that reason; false when none of that ref runs. */
+  cancel(ref: string, reason: BuildError): boolean {
+    if (!this.#running.has(ref)) return false;
+    this.#builds.get(ref)?.cancel(reason);
+    return true;
+  }
+
   /** Resolves when no build runs, or after `ms`. */
   async idle(ms: number): Promise<void> {
     const untilMs = performance.now() + ms;
