@@ -99,6 +99,59 @@ export interface StepUsage {
   readonly oomKilled: boolean;
 }
 
+export const REMOTE_CACHE_BACKENDS = ['registry', 'inline', 'local', 's3', 'azblob', 'gha', 'redis'] as const;
+export type RemoteCacheBackend = (typeof REMOTE_CACHE_BACKENDS)[number];
+/** import: read an index of what is there; load: fetch what one hit needs; upload: write one blob; export: write one build's cache;
+ *  probe: the trial call of a half-open breaker. */
+export type RemoteCacheOp = 'import' | 'load' | 'upload' | 'export' | 'probe';
+/** miss: the backend answered that it has no such thing; corrupt: bytes that do not match their digest; skipped: not even tried, the
+ *  breaker is open. */
+export type RemoteCacheResult = 'ok' | 'miss' | 'error' | 'timeout' | 'denied' | 'corrupt' | 'skipped';
+export type BreakerState = 'closed' | 'half-open' | 'open';
+/** What can be down for a while; an outage runs from the first failure until the next success. */
+export type Component = 'remote-cache' | 'registry' | 'collector' | 'disk' | 'builder';
+
+/** What happens to the daemon rather than to one build: shared backends, stores, the way out. */
+export type ServiceEvent =
+  | {
+      readonly type: 'remote-cache-operation';
+      readonly atNs: bigint;
+      readonly backend: RemoteCacheBackend;
+      readonly op: RemoteCacheOp;
+      readonly result: RemoteCacheResult;
+      readonly durationNs: bigint;
+      /** Bytes moved, in the direction of the operation. */
+      readonly bytes: number;
+      /** The build it was for, when there is one; becomes an exemplar, never a label. */
+      readonly build?: BuildId;
+    }
+  /** `target` tells breakers of one backend apart (`registry.example/team/cache`): for logs and the status page, never a label. */
+  | {
+      readonly type: 'breaker-changed';
+      readonly atNs: bigint;
+      readonly backend: RemoteCacheBackend;
+      readonly target: string;
+      readonly state: BreakerState;
+      /** Since when the breaker is in this state. */
+      readonly sinceNs: bigint;
+      readonly error?: string;
+    }
+  /** The end of an outage, measured once: from the first failure to the first success. */
+  | { readonly type: 'outage-ended'; readonly atNs: bigint; readonly component: Component; readonly startedAtNs: bigint }
+  | { readonly type: 'outage-began'; readonly atNs: bigint; readonly component: Component }
+  /** Bytes that did not match their digest were moved aside; the hit they belonged to is a miss. */
+  | {
+      readonly type: 'quarantined';
+      readonly atNs: bigint;
+      readonly digest: string;
+      readonly origin: 'content' | 'snapshot' | 'remote-cache';
+    };
+
+/** Returns at once and never throws, like EventSink. */
+export interface ServiceEventSink {
+  report(event: ServiceEvent): void;
+}
+
 /** Returns at once and never throws: watching a build must not be able to slow it or fail it. */
 export interface EventSink {
   emit(event: BuildEvent): void;

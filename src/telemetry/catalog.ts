@@ -5,15 +5,11 @@
  */
 import type { BuildResult, CacheLocation, MissReason, OpKind, StepPhase } from '../builder/events.ts';
 import { ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
+import { SERVICE_METRICS } from './catalog-service.ts';
+import { listOf } from './closed-sets.ts';
 import { declare, type MetricSpec } from './metric-spec.ts';
 
 export type { Labels, LabelsOf, MetricKind, MetricSpec, MetricUnit, Selection } from './metric-spec.ts';
-
-/** Lists of the words of events.ts. A word missing here does not compile: each list must cover its union. */
-const listOf =
-  <T extends string>() =>
-  <const U extends readonly T[]>(...values: U & ([T] extends [U[number]] ? unknown : never)): U =>
-    values;
 
 export const BUILD_RESULTS = listOf<BuildResult>()('success', 'failure', 'error', 'timeout', 'cancellation');
 export const OP_KINDS = listOf<OpKind>()('source', 'exec', 'file', 'merge', 'diff', 'build', 'passthrough', 'internal', 'export');
@@ -49,8 +45,8 @@ export const BUILD_PHASES = ['queue', 'solve', 'export', 'total'] as const;
 export const CACHE_KINDS = ['regular', 'internal', 'frontend', 'source.local', 'source.git.checkout', 'exec.cachemount'] as const;
 export const REGISTRY_OPS = ['ping', 'token', 'manifest-get', 'manifest-put', 'blob-get', 'blob-head', 'blob-upload'] as const;
 export const CODE_CLASSES = ['2xx', '3xx', '4xx', '429', '5xx', 'network'] as const;
-export const TELEMETRY_SIGNALS = ['spans', 'client_spans', 'logs', 'events'] as const;
-export const DROP_REASONS = ['queue_full', 'export_failed', 'over_limit', 'malformed', 'sink_error'] as const;
+export const TELEMETRY_SIGNALS = ['spans', 'client_spans', 'logs', 'events', 'audit'] as const;
+export const DROP_REASONS = ['queue_full', 'export_failed', 'over_limit', 'malformed', 'sink_error', 'disk_error'] as const;
 /** The names of objectives.ts; a test there compares. */
 export const SLO_NAMES = ['build-success', 'build-latency', 'cache-hit'] as const;
 export const SLO_WINDOWS = ['5m', '30m', '1h', '2h', '6h', '1d', '3d', '7d'] as const;
@@ -183,6 +179,24 @@ export const STEP_LOG_BYTES = declare('counter', 'cooper_step_log_bytes_total', 
   labels: {},
   example: 'sum(rate(cooper_step_log_bytes_total[5m]))',
 });
+export const STEP_LOG_CLIPPED_BYTES = declare('counter', 'cooper_step_log_clipped_bytes_total', {
+  unit: 'bytes',
+  help: 'Output of RUN steps that was not kept because its build had reached cooper.log.max-build-bytes.',
+  labels: {},
+  example: 'sum(increase(cooper_step_log_clipped_bytes_total[1d])) > 0',
+});
+export const STEPS_IN_FLIGHT = declare('gauge', 'cooper_steps_in_flight', {
+  unit: 'count',
+  help: 'Steps that run now, each counted once however many builds wait for it.',
+  labels: {},
+  example: 'sum(cooper_steps_in_flight)',
+});
+export const STEPS_SHARED = declare('counter', 'cooper_steps_shared_total', {
+  unit: 'count',
+  help: 'Steps a build did not have to run because another build was running the same step at that moment.',
+  labels: {},
+  example: 'sum(increase(cooper_steps_shared_total[1h]))',
+});
 export const STEP_WARNINGS = declare('counter', 'cooper_step_warnings_total', {
   unit: 'count',
   help: 'Warnings shown to users, lint findings included.',
@@ -261,7 +275,7 @@ export const GC_REGRET = declare('counter', 'cooper_gc_regret_total', {
   example: 'sum(increase(cooper_gc_regret_total[1d]))',
 });
 
-// ---- edges
+// ---- edges (remote caches, breakers, certificates and the rest of M4-M10: catalog-service.ts)
 export const REGISTRY_REQUESTS = declare('counter', 'cooper_registry_requests_total', {
   unit: 'count',
   help: 'Requests to registries, by operation and class of answer; network is no answer at all.',
@@ -454,6 +468,9 @@ export const CATALOG: readonly MetricSpec[] = [
   STEP_CPU,
   STEP_PEAK_MEMORY,
   STEP_LOG_BYTES,
+  STEP_LOG_CLIPPED_BYTES,
+  STEPS_IN_FLIGHT,
+  STEPS_SHARED,
   STEP_WARNINGS,
   WORKER_SLOTS,
   WORKER_OOM_KILLS,
@@ -470,6 +487,7 @@ export const CATALOG: readonly MetricSpec[] = [
   RPC_DURATION,
   SESSIONS_ACTIVE,
   SESSIONS,
+  ...SERVICE_METRICS,
   BUILD_INFO,
   CONFIG_UNKNOWN_KEYS,
   EVENT_LOOP_DELAY,
@@ -494,4 +512,4 @@ export const CATALOG: readonly MetricSpec[] = [
 ];
 
 /** Lines a scrape may have at most when every metric has spent its budget; a test compares. */
-export const MAX_SCRAPE_LINES = 8_000;
+export const MAX_SCRAPE_LINES = 12_000;

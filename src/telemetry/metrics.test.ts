@@ -26,7 +26,7 @@ test('names end in their unit, and counters in _total', () => {
     assert.equal(name.endsWith('_total'), kind === 'counter', name);
     const base = name.replace(/_total$/, '');
     if (unit === 'seconds' || unit === 'bytes' || unit === 'ratio') assert.match(base, new RegExp(`_${unit}$`));
-    if (unit === 'timestamp') assert.match(base, /_time_seconds$/);
+    if (unit === 'timestamp') assert.match(base, /_time(stamp)?_seconds$/);
     assert.match(name, /^(cooper|process|nodejs|buildkit)_[a-z0-9_]+$/);
   }
 });

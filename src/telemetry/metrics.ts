@@ -53,6 +53,13 @@ export class Metrics {
     if (Number.isFinite(value)) (found.instrument as Gauge).set(this.#fit(found, labels), value);
   }
 
+  /** Takes a gauge without labels out of the scrape: there is nothing to say. */
+  clear(metric: MetricSpec<'gauge'>): void {
+    const found = this.#find(metric);
+    for (const labels of found.known.values()) (found.instrument as Gauge).remove(labels);
+    found.known.clear();
+  }
+
   observe<M extends MetricSpec<'histogram'>>(metric: M, labels: LabelsOf<M>, value: number, exemplar?: ExemplarLabels): void {
     const found = this.#find(metric);
     if (!Number.isFinite(value)) return;
@@ -137,6 +144,7 @@ export class Metrics {
     };
     const registered: Registered = { spec, instrument: instrumentOf(spec, options), known: new Map() };
     this.#registered.set(spec.name, registered);
+    if (spec.series.length === 0) registered.instrument.remove({}); // without labels it would start at 0
     for (const labels of spec.series) {
       registered.known.set(keyOf(spec, labels), labels);
       initialise(registered.instrument, labels);
@@ -158,7 +166,7 @@ export class Metrics {
     const fitted: Record<string, string> = {};
     for (const [name, values] of Object.entries(spec.labels)) {
       const value = labels[name] ?? OTHER;
-      const allowed = values.length === 0 || values.includes(value);
+      const allowed = value === OTHER || values.length === 0 || values.includes(value);
       if (!allowed) this.#overflow('unknown_value');
       fitted[name] = allowed ? value : OTHER;
     }

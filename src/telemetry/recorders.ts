@@ -1,7 +1,9 @@
 /** Functions the wiring hands to rooms that have no build to report to: the RPC server, registries, sessions, garbage collection. */
 import { GRPC, type GrpcCode } from '../core/errors.ts';
 import * as catalog from './catalog.ts';
-import type { Metrics } from './metrics.ts';
+import * as service from './catalog-service.ts';
+import { OTHER } from './metric-spec.ts';
+import type { ExemplarLabels, Metrics } from './metrics.ts';
 
 const CODE_NAMES = new Map<number, string>(Object.entries(GRPC).map(([name, code]) => [code, name]));
 
@@ -16,9 +18,22 @@ export interface Recorders {
     readonly ok: boolean;
     readonly seconds: number;
     readonly freedBytes: number;
+    readonly removedRecords: number;
   }): void;
   /** A look-up missed what garbage collection had removed a short while before. */
   cacheRegret(): void;
+  /** A record that garbage collection removed, and how long it had not been used. */
+  gcEvicted(idleSeconds: number): void;
+  /** When the disk will be full; undefined while it does not fill. */
+  timeToFull(seconds: number | undefined): void;
+  /** The first output of a build, counted from its trigger or from its acceptance. */
+  firstArtifact(seconds: number, from: 'trigger' | 'acceptance', exemplar?: ExemplarLabels): void;
+  reproducibilityCheck(result: (typeof service.REPRODUCIBILITY_RESULTS)[number]): void;
+  /** A synthetic build ended. `atS`: now, seconds since the Unix epoch. */
+  canaryBuild(result: (typeof service.CANARY_RESULTS)[number], seconds: number, atS: number, exemplar?: ExemplarLabels): void;
+  /** What a registry said of its rate limit. */
+  rateLimit(host: string, limit: number | undefined, remaining: number): void;
+  certificate(name: 'grpc-server' | 'grpc-client-ca' | 'ops-server', notAfterS: number): void;
   /** Telemetry that was given up. */
   dropped(
     signal: (typeof catalog.TELEMETRY_SIGNALS)[number],
@@ -33,12 +48,30 @@ export function recorders(metrics: Metrics): Recorders {
       metrics.observe(catalog.RPC_DURATION, { method: methodOf(path), code: CODE_NAMES.get(code) ?? 'UNKNOWN' }, seconds),
     registryRequest: (op, status) => metrics.add(catalog.REGISTRY_REQUESTS, { op, code_class: codeClassOf(status) }),
     sessionEnded: (end) => metrics.add(catalog.SESSIONS, { end }),
-    gcRun: ({ trigger, ok, seconds, freedBytes }) => {
+    gcRun: ({ trigger, ok, seconds, freedBytes, removedRecords }) => {
       metrics.add(catalog.GC_RUNS, { trigger, result: ok ? 'ok' : 'error' });
       metrics.add(catalog.GC_FREED_BYTES, {}, freedBytes);
       metrics.observe(catalog.GC_DURATION, {}, seconds);
+      metrics.add(service.GC_REMOVED_RECORDS, { trigger }, removedRecords);
+      metrics.set(service.GC_LAST_RUN, {}, Date.now() / 1000);
     },
     cacheRegret: () => metrics.add(catalog.GC_REGRET, {}),
+    gcEvicted: (idleSeconds) => metrics.set(service.GC_LAST_EVICTED_AGE, {}, idleSeconds),
+    timeToFull: (seconds) =>
+      seconds === undefined ? metrics.clear(service.TIME_TO_FULL) : metrics.set(service.TIME_TO_FULL, {}, seconds),
+    firstArtifact: (seconds, from, exemplar) => metrics.observe(service.FIRST_ARTIFACT, { from }, seconds, exemplar),
+    reproducibilityCheck: (result) => metrics.add(service.REPRODUCIBILITY_CHECKS, { result }),
+    canaryBuild: (result, seconds, atS, exemplar) => {
+      metrics.add(service.CANARY_BUILDS, { result });
+      metrics.observe(service.CANARY_DURATION, {}, seconds, exemplar);
+      if (result === 'success') metrics.set(service.CANARY_LAST_SUCCESS, {}, atS);
+    },
+    rateLimit: (host, limit, remaining) => {
+      const registry = (service.KNOWN_REGISTRIES as readonly string[]).includes(host) ? host : OTHER;
+      metrics.set(service.RATE_LIMIT_REMAINING, { registry }, remaining);
+      if (limit !== undefined) metrics.set(service.RATE_LIMIT, { registry }, limit);
+    },
+    certificate: (certificate, notAfterS) => metrics.set(service.CERTIFICATE_NOT_AFTER, { certificate }, notAfterS),
     dropped: (signal, reason, count = 1) => metrics.add(catalog.TELEMETRY_DROPPED, { signal, reason }, count),
   };
 }

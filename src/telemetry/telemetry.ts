@@ -1,5 +1,5 @@
 /** All of telemetry in one object, for the wiring: one sink to give to the builder, and what operators' surfaces read. */
-import { type BuildId, type EventSink, fanOut } from '../builder/events.ts';
+import { type BuildId, type EventSink, fanOut, type ServiceEventSink } from '../builder/events.ts';
 import type { Clock } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import { buildMetrics } from './build-metrics.ts';
@@ -7,6 +7,7 @@ import { goSpanStubs } from './go-span-stub.ts';
 import { Metrics } from './metrics.ts';
 import { decodeTraceExport } from './otlp-decode.ts';
 import { type Recorders, recorders } from './recorders.ts';
+import { serviceMetrics } from './service-metrics.ts';
 import type { Attributes, FinishedSpan } from './span.ts';
 import { BuildTraces } from './spans.ts';
 import { Tracing } from './tracing.ts';
@@ -27,6 +28,8 @@ export interface Telemetry extends AsyncDisposable {
   readonly recorders: Recorders;
   /** Everything a builder reports goes here. */
   readonly sink: EventSink;
+  /** Remote caches, breakers, outages and quarantine are reported here. */
+  readonly service: ServiceEventSink;
   /** Starts the way out to the collector; call once the daemon listens. */
   start(): void;
   /** W3C traceparent for the process of a step; undefined for a build that is not known. */
@@ -71,6 +74,7 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
     metrics,
     recorders: records,
     sink,
+    service: serviceMetrics(metrics, clock, (build) => traces.rootOf(build)),
     start: () => tracing?.start(),
     traceparentFor: (build, step) => traces.traceparentFor(build, step),
     traceIdOf: (build) => traces.rootOf(build)?.trace_id,
