@@ -99,6 +99,7 @@ export interface StepUsage {
   readonly oomKilled: boolean;
 }
 
+/** The types a client may name, see cache/remote/ports.ts. */
 export const REMOTE_CACHE_BACKENDS = ['registry', 'inline', 'local', 's3', 'azblob', 'gha', 'redis'] as const;
 export type RemoteCacheBackend = (typeof REMOTE_CACHE_BACKENDS)[number];
 /** import: read an index of what is there; load: fetch what one hit needs; upload: write one blob; export: write one build's cache;

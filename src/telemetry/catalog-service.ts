@@ -1,5 +1,5 @@
 /**
- * The metrics of what surrounds builds: remote caches and their breakers, outages, registries, garbage collection, resources,
+ * The metrics of what surrounds builds: remote caches and their breakers, outages, registries, garbage collection,
  * reproducibility, canary builds, audit. Same rules as catalog.ts, which lists them all; the events behind them are `ServiceEvent` of
  * builder/events.ts where there is one, else the functions of recorders.ts.
  */
@@ -202,32 +202,6 @@ export const GC_LAST_RUN = declare('gauge', 'cooper_gc_last_run_timestamp_second
   example: 'time() - max(cooper_gc_last_run_timestamp_seconds)',
 });
 
-// ---- resources of steps and of the machine (M6)
-export const STEPS_MEMORY = declare('gauge', 'cooper_steps_memory_bytes', {
-  unit: 'bytes',
-  help: 'Memory that the processes of running steps hold now.',
-  labels: {},
-  example: 'sum(cooper_steps_memory_bytes)',
-});
-export const STEP_IO_BYTES = declare('counter', 'cooper_step_io_bytes_total', {
-  unit: 'bytes',
-  help: 'Bytes that processes of RUN steps read from and wrote to block devices.',
-  labels: { direction: ['read', 'write'] },
-  example: 'sum by (direction) (rate(cooper_step_io_bytes_total[5m]))',
-});
-export const STEP_CPU_THROTTLED = declare('counter', 'cooper_step_cpu_throttled_seconds_total', {
-  unit: 'seconds',
-  help: 'Time that RUN steps were held back by a CPU limit.',
-  labels: {},
-  example: 'sum(rate(cooper_step_cpu_throttled_seconds_total[5m]))',
-});
-export const WORKER_PRESSURE = declare('gauge', 'cooper_worker_pressure_ratio', {
-  unit: 'ratio',
-  help: 'Share of the last 10 s in which some, or all, tasks of the steps waited for the resource (Linux PSI, avg10).',
-  labels: { resource: ['cpu', 'memory', 'io'], kind: ['some', 'full'] },
-  example: 'max by (resource) (cooper_worker_pressure_ratio{kind="some"})',
-});
-
 // ---- the daemon
 export const CERTIFICATE_NOT_AFTER = declare('gauge', 'cooper_tls_certificate_not_after_timestamp_seconds', {
   unit: 'timestamp',
@@ -267,10 +241,6 @@ export const SERVICE_METRICS: readonly MetricSpec[] = [
   GC_REMOVED_RECORDS,
   GC_LAST_EVICTED_AGE,
   GC_LAST_RUN,
-  STEPS_MEMORY,
-  STEP_IO_BYTES,
-  STEP_CPU_THROTTLED,
-  WORKER_PRESSURE,
   CERTIFICATE_NOT_AFTER,
   LOG_RECORDS,
 ];
