@@ -2,7 +2,7 @@
  * Everything that can happen in a build, as types: the only thing telemetry, progress and history know of the builder. Facts are
  * reported once, stamped by the builder's clock. A vertex shared by several builds reports to each of them.
  */
-import type { VertexDigest } from '../core/digest.ts';
+import type { CacheDigest, VertexDigest } from '../core/digest.ts';
 import type { ErrorKind, Fault, SourceRange } from '../core/errors.ts';
 
 /** The `Ref` a client chose for its solve; opaque. */
@@ -13,14 +13,97 @@ export type BuildResult = 'success' | 'failure' | 'error' | 'timeout' | 'cancell
 export type OpKind = 'source' | 'exec' | 'file' | 'merge' | 'diff' | 'build' | 'passthrough' | 'internal' | 'export';
 /** Where a cached result came from. */
 export type CacheLocation = 'memory' | 'local' | 'remote';
-/** Why a step was not served from cache. A later lookup may refine it; the first true cause is reported. */
-export type MissReason = 'never-seen' | 'input-changed' | 'evicted' | 'backend-down' | 'no-cache-asked' | 'unpinned-source';
+/**
+ * Why a step was not served from cache, in the order of the first true cause: what the solver knows by itself (never seen, an input
+ * changed, evicted, no cache asked, unpinned source, a remote cache that is down), made exact by the comparison with the nearest
+ * earlier build (explain/compare.ts).
+ */
+export type MissReason =
+  | 'never-seen'
+  | 'input-changed'
+  | 'evicted'
+  | 'backend-down'
+  | 'no-cache-asked'
+  | 'unpinned-source'
+  | 'base-image-changed'
+  | 'source-moved'
+  | 'instruction-changed'
+  | 'build-arg-changed'
+  | 'environment-changed'
+  | 'mount-changed'
+  | 'platform-changed'
+  | 'parent-changed'
+  | 'key-format-changed';
+
+/** One thing that is not as it was. A side that did not exist is absent; values of secret-like names are digests. */
+export interface CacheChange {
+  readonly what:
+    | 'file'
+    | 'build-arg'
+    | 'env'
+    | 'instruction'
+    | 'command'
+    | 'workdir'
+    | 'user'
+    | 'mount'
+    | 'platform'
+    | 'base-image'
+    | 'source'
+    | 'action'
+    | 'option'
+    | 'input'
+    | 'key-format';
+  /** Path, variable, mount point, image; empty where `what` says all. */
+  readonly name: string;
+  readonly old?: string;
+  readonly new?: string;
+}
+/** Why a look-up missed, as data: spans, metrics, the API, the page and `cooper explain` show the same. */
+export interface MissCause {
+  readonly reason: MissReason;
+  /** One sentence without a full stop. */
+  readonly summary: string;
+  /** Bounded; `more` counts what was left out. */
+  readonly changes: readonly CacheChange[];
+  readonly more: number;
+  /** Of `parent-changed`: the first changed ancestor. */
+  readonly because?: { readonly step: VertexDigest; readonly name: string };
+  /** The build it was compared with. */
+  readonly against?: BuildId;
+}
+
+/** A path of an input that an op reads, as a selector of the snapshot room. */
+export interface ReadPath {
+  readonly path: string;
+  readonly wildcard: boolean;
+  readonly followLinks: boolean;
+  readonly includePatterns: readonly string[];
+  readonly excludePatterns: readonly string[];
+  readonly requiredPaths: readonly string[];
+}
+/** What a look-up was made with; kept to be compared with the next build's. */
+export interface LookupFacts {
+  /** The op as its key counts it. */
+  readonly op?: CacheDigest;
+  /** What a source was found to be: manifest digest, commit, digest of a file. */
+  readonly pin?: string;
+  /** Keys that were known and led to no result. */
+  readonly keys: readonly string[];
+  /** By input: the digest of what the op reads of it, where it reads, and the stored result it was read from. */
+  readonly inputs: readonly {
+    readonly content?: string;
+    readonly result?: string | undefined;
+    readonly reads?: readonly ReadPath[] | undefined;
+  }[];
+}
 export type StepPhase = 'queue' | 'lookup' | 'transfer' | 'pull' | 'unpack' | 'mounts' | 'run' | 'commit' | 'export' | 'push';
 
 export interface StepInfo {
   readonly step: VertexDigest;
   readonly name: string;
   readonly op: OpKind;
+  /** The vertex, when a second copy of it had to be announced under another digest. */
+  readonly vertex?: VertexDigest;
   readonly inputs: readonly VertexDigest[];
   readonly progressGroup?: { readonly id: string; readonly name: string; readonly weak: boolean };
   /** Only steps of the user's Dockerfile that can be cached count in the hit ratio. */
@@ -47,8 +130,29 @@ export type BuildEvent =
   | (OfBuild & { readonly type: 'steps-announced'; readonly steps: readonly StepInfo[] })
   /** `forKey`: only the source's key is being found out; a second start and finish follow when its content is fetched. */
   | (OfStep & { readonly type: 'step-started'; readonly forKey?: true })
-  | (OfStep & { readonly type: 'cache-lookup'; readonly hit: true; readonly location: CacheLocation })
-  | (OfStep & { readonly type: 'cache-lookup'; readonly hit: false; readonly reason: MissReason; readonly detail?: string })
+  | (OfStep & {
+      readonly type: 'cache-lookup';
+      readonly hit: true;
+      readonly location: CacheLocation;
+      /** Of a remote hit: which cache it was found in. */
+      readonly backend?: string;
+      /** Nobody looked: something made of this step was found, so the step was not needed. */
+      readonly implied?: true;
+      /** How long the execution took whose result this is, where it is known. */
+      readonly savedNs?: bigint;
+      readonly facts?: LookupFacts;
+    })
+  | (OfStep & {
+      readonly type: 'cache-lookup';
+      readonly hit: false;
+      readonly reason: MissReason;
+      readonly detail?: string;
+      /** From the comparison with an earlier build, where there is one. */
+      readonly cause?: MissCause;
+      readonly facts?: LookupFacts;
+    })
+  /** The cause of a miss reported before, now with the files that changed. The reason is the same. */
+  | (OfStep & { readonly type: 'cache-explained'; readonly cause: MissCause })
   | (OfStep & { readonly type: 'step-phase'; readonly phase: StepPhase; readonly startedAtNs: bigint })
   /** A line of progress inside a step, keyed by `id` ("transferring context:"); repeated with growing `current` until completed. */
   | (OfStep & {
@@ -82,6 +186,8 @@ export type BuildEvent =
       readonly error?: string;
       /** Ends an interval that `step-started` opened with `forKey`; not an executed step. */
       readonly forKey?: true;
+      /** With `forKey`: what the source was found to be. */
+      readonly pin?: string;
       /** Peak memory, CPU and IO of the step's process, when one ran. */
       readonly usage?: StepUsage;
     })

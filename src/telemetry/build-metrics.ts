@@ -113,6 +113,7 @@ function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
       return;
     }
     case 'step-status':
+    case 'cache-explained':
       return;
     case 'step-log':
       if (firstSeen(out.counted, event.data)) metrics.add(catalog.STEP_LOG_BYTES, {}, event.data.byteLength);
@@ -155,9 +156,13 @@ function noteWait(step: StepState, fromNs: bigint, toNs: bigint): void {
 }
 
 function onLookup(metrics: Metrics, step: StepState, event: LaterEvent & { type: 'cache-lookup' }): void {
-  if (event.hit) step.hit = event.location;
-  else step.missed = true;
+  const implied = event.hit && event.implied === true;
+  if (!event.hit) step.missed = true;
+  else if (!implied) step.hit = event.location;
   if (step.info?.cacheable !== true) return;
+  if (event.hit && event.savedNs !== undefined)
+    metrics.add(catalog.CACHE_SAVED, { location: implied ? 'implied' : event.location }, nsToSeconds(event.savedNs));
+  if (implied) return; // nobody looked
   metrics.add(catalog.CACHE_LOOKUPS, { result: event.hit ? `hit_${event.location}` : 'miss' });
   if (!event.hit) metrics.add(catalog.CACHE_MISSES, { reason: event.reason });
 }

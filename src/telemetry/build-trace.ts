@@ -3,7 +3,7 @@
  * graph is no tree; a step links to the steps whose results it waited for. Names and attributes follow the OpenTelemetry CICD
  * conventions (https://opentelemetry.io/docs/specs/semconv/cicd/cicd-spans/), ours are under `cooper.`.
  */
-import type { BuildEvent, BuildId, StepInfo, StepUsage } from '../builder/events.ts';
+import type { BuildEvent, BuildId, MissCause, StepInfo, StepUsage } from '../builder/events.ts';
 import { nsToSeconds } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import { ERROR_KINDS, type ErrorKind } from '../core/errors.ts';
@@ -257,12 +257,9 @@ function recordStep(step: StepTrace, event: StepEvent): void {
       else step.startNs ??= event.atNs;
       return;
     case 'cache-lookup':
-      if (event.hit) Object.assign(step.cache, { 'cooper.cache.hit': true, 'cooper.cache.location': event.location });
-      else {
-        Object.assign(step.cache, { 'cooper.cache.hit': false, 'cooper.cache.miss_reason': event.reason });
-        if (event.detail !== undefined) step.cache['cooper.cache.miss_detail'] = event.detail;
-      }
-      return;
+      return event.hit ? recordHit(step, event) : recordMiss(step, event);
+    case 'cache-explained':
+      return recordCause(step, event.cause);
     case 'step-phase':
       if (event.atNs - event.startedAtNs < SHORTEST_PHASE_NS) return;
       step.phases.push({ name: event.phase, startNs: event.startedAtNs, endNs: event.atNs });
@@ -287,6 +284,31 @@ function recordStep(step: StepTrace, event: StepEvent): void {
       step.usage = event.usage ?? step.usage;
       return;
   }
+}
+
+type Lookup = Extract<StepEvent, { readonly type: 'cache-lookup' }>;
+
+function recordHit(step: StepTrace, event: Extract<Lookup, { readonly hit: true }>): void {
+  Object.assign(step.cache, {
+    'cooper.cache.hit': true,
+    'cooper.cache.location': event.implied === true ? 'implied' : event.location,
+    ...(event.backend !== undefined && { 'cooper.cache.backend': event.backend }),
+    ...(event.savedNs !== undefined && { 'cooper.cache.saved_seconds': nsToSeconds(event.savedNs) }),
+  });
+}
+
+function recordMiss(step: StepTrace, { reason, detail, cause }: Extract<Lookup, { readonly hit: false }>): void {
+  Object.assign(step.cache, { 'cooper.cache.hit': false, 'cooper.cache.miss_reason': reason });
+  if (cause !== undefined) recordCause(step, cause);
+  else if (detail !== undefined) step.cache['cooper.cache.miss_detail'] = detail;
+}
+
+function recordCause(step: StepTrace, { summary, because, against }: MissCause): void {
+  Object.assign(step.cache, {
+    'cooper.cache.miss_detail': summary,
+    ...(because !== undefined && { 'cooper.cache.because': because.name }),
+    ...(against !== undefined && { 'cooper.cache.compared_with': against }),
+  });
 }
 
 function addEvent(step: StepTrace, name: string, atNs: bigint, attributes: Attributes): void {

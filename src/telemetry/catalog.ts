@@ -21,6 +21,15 @@ export const MISS_REASONS = listOf<MissReason>()(
   'backend-down',
   'no-cache-asked',
   'unpinned-source',
+  'base-image-changed',
+  'source-moved',
+  'instruction-changed',
+  'build-arg-changed',
+  'environment-changed',
+  'mount-changed',
+  'platform-changed',
+  'parent-changed',
+  'key-format-changed',
 );
 export const STEP_PHASES = listOf<StepPhase>()(
   'queue',
@@ -156,9 +165,15 @@ export const CACHE_LOOKUPS = declare('counter', 'cooper_cache_lookups_total', {
 });
 export const CACHE_MISSES = declare('counter', 'cooper_cache_misses_total', {
   unit: 'count',
-  help: 'Cache lookups of cacheable steps that found nothing, by reason; the span of a step shows the same reason.',
+  help: 'Cache lookups of cacheable steps that found nothing, by the first true cause; `cooper explain` and the span of a step show the same.',
   labels: { reason: MISS_REASONS },
   example: 'topk(3, sum by (reason) (increase(cooper_cache_misses_total[1h])))',
+});
+export const CACHE_SAVED = declare('counter', 'cooper_cache_saved_seconds_total', {
+  unit: 'seconds',
+  help: 'Execution time that cache hits of cacheable steps saved: of each, how long the run took whose result was used.',
+  labels: { location: ['memory', 'local', 'remote', 'implied'] },
+  example: 'sum by (location) (increase(cooper_cache_saved_seconds_total[1d]))',
 });
 export const STEP_CPU = declare('counter', 'cooper_step_cpu_seconds_total', {
   unit: 'seconds',
@@ -465,6 +480,7 @@ export const CATALOG: readonly MetricSpec[] = [
   STEP_PHASE_DURATION,
   CACHE_LOOKUPS,
   CACHE_MISSES,
+  CACHE_SAVED,
   STEP_CPU,
   STEP_PEAK_MEMORY,
   STEP_LOG_BYTES,

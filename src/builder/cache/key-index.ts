@@ -31,6 +31,7 @@ const TABLES = [
     input integer not null, output integer not null, selector integer not null, target integer not null)`,
   `create table if not exists cache_results (key integer not null, id text not null, created_ns integer not null,
     primary key (key, id)) without rowid`,
+  'create table if not exists cache_runs (id text primary key, run_ns integer not null) without rowid',
 ];
 const SQL = {
   addName: 'insert or replace into cache_names (n, text, had_result) values (?, ?, ?)',
@@ -39,6 +40,8 @@ const SQL = {
   dropLink: 'delete from cache_links where n = ?',
   addResult: 'insert or replace into cache_results (key, id, created_ns) values (?, ?, ?)',
   dropResult: 'delete from cache_results where key = ? and id = ?',
+  addRun: 'insert or replace into cache_runs (id, run_ns) values (?, ?)',
+  dropRun: 'delete from cache_runs where id = ?',
 } as const;
 
 /** Reads the index from the store. Rejects with the store's errors. */
@@ -47,7 +50,11 @@ export async function openKeyIndex(metadata: Metadata, limits: Partial<KeyIndexL
   const [names, links, results] = await Promise.all([
     metadata.read('select n, text, had_result from cache_names', []),
     metadata.read('select n, source, digest, input, output, selector, target from cache_links order by n', []),
-    metadata.read('select key, id, created_ns from cache_results order by created_ns', []),
+    metadata.read(
+      `select key, results.id as id, created_ns, run_ns from cache_results as results
+        left join cache_runs as runs on runs.id = results.id order by created_ns`,
+      [],
+    ),
   ]);
   const index = new StoredKeyIndex((sql, ...params) => metadata.write(SQL[sql], params), { ...DEFAULT_LIMITS, ...limits });
   index.restore(names, links, results);
@@ -150,6 +157,7 @@ class StoredKeyIndex implements KeyIndex {
     this.#dropResult(name, result.id);
     this.#insertResult(name, result);
     if (!name.ephemeral) this.#write('addResult', name.n, result.id ?? '', result.createdAtNs);
+    if (!name.ephemeral && result.id !== undefined && result.runNs !== undefined) this.#write('addRun', result.id, result.runNs);
     for (const old of (this.#results.get(name) ?? []).slice(RESULTS_PER_KEY)) this.#dropResult(name, old.id);
     this.#release(name);
     this.#trimResults();
@@ -197,7 +205,11 @@ class StoredKeyIndex implements KeyIndex {
       const name = byNumber.get(Number(row.key));
       const id = String(row.id);
       if (name === undefined) this.#write('dropResult', Number(row.key), id);
-      else this.#insertResult(name, { id: id === '' ? undefined : id, createdAtNs: BigInt(row.created_ns as number | bigint) });
+      else {
+        const run = typeof row.run_ns === 'number' || typeof row.run_ns === 'bigint' ? { runNs: BigInt(row.run_ns) } : {};
+        const createdAtNs = BigInt(row.created_ns as number | bigint);
+        this.#insertResult(name, { id: id === '' ? undefined : id, createdAtNs, ...run });
+      }
     }
     for (const name of byNumber.values()) this.#dropIfUnused(name);
   }
@@ -265,8 +277,10 @@ class StoredKeyIndex implements KeyIndex {
     }
     if (id !== undefined) {
       const keys = (this.#keysOfResult.get(id) ?? []).filter((key) => key !== name);
-      if (keys.length === 0) this.#keysOfResult.delete(id);
-      else this.#keysOfResult.set(id, keys);
+      if (keys.length === 0) {
+        this.#keysOfResult.delete(id);
+        if (before.some((result) => result.id === id && result.runNs !== undefined)) this.#write('dropRun', id);
+      } else this.#keysOfResult.set(id, keys);
     }
     if (!name.ephemeral) this.#write('dropResult', name.n, id ?? '');
     this.#release(name);

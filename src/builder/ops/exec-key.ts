@@ -15,9 +15,7 @@ import {
 } from '../proto/gen/pb/ops_pb.ts';
 import type { CacheMap, CacheMapInput } from '../solver/ports.ts';
 import { goJson, goString } from './go-json.ts';
-import { contentKeyOf, pathSelector } from './results.ts';
-
-type KeyDeps = Parameters<typeof contentKeyOf>[1];
+import { byContentOf, type KeyDeps, pathSelector } from './results.ts';
 
 /** @throws BuildError `invalid-input` when a mount demands a content key that would not be safe. */
 export function execCacheMap(exec: ExecOp, platform: Platform, inputCount: number, deps: KeyDeps): CacheMap {
@@ -86,7 +84,7 @@ function inputsOf(mounts: readonly Mount[], inputCount: number, deps: KeyDeps): 
   }
   return inputs.map(({ selectors, byContent }) => ({
     ...(selectors.length === 0 ? {} : { selector: cacheDigestOf(selectors.join('\0')) }),
-    ...(byContent ? { contentKey: contentKeyOf(selectorsOf(selectors), deps) } : {}),
+    ...(byContent ? byContentOf(selectorsOf(selectors), deps) : {}),
   }));
 }
 

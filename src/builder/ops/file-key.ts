@@ -19,9 +19,7 @@ import type { Selector } from '../snapshot/ports.ts';
 import type { CacheMap, CacheMapInput } from '../solver/ports.ts';
 import { outermostPaths } from './exec-key.ts';
 import { goBytes, goJson } from './go-json.ts';
-import { contentKeyOf, pathSelector } from './results.ts';
-
-type KeyDeps = Parameters<typeof contentKeyOf>[1];
+import { byContentOf, type KeyDeps, pathSelector } from './results.ts';
 
 export function fileCacheMap({ actions }: FileOp, inputCount: number, deps: KeyDeps): CacheMap {
   const selectors = new SelectorsByInput(inputCount);
@@ -59,7 +57,7 @@ class SelectorsByInput {
     return this.#selectors.map((selectors, index) => {
       if (selectors.length === 0 || this.#written.has(index)) return {};
       const paths = selectors.map(({ path }) => path).sort(byBytes);
-      return { selector: cacheDigestOf(paths.reverse().join('\0')), contentKey: contentKeyOf(distinct(selectors), deps) };
+      return { selector: cacheDigestOf(paths.reverse().join('\0')), ...byContentOf(distinct(selectors), deps) };
     });
   }
 }

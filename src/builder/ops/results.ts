@@ -25,11 +25,19 @@ export const pathSelector = (path: string, followLinks = true): Selector => ({
   requiredPaths: [],
 });
 
-/** The key function of an input that counts by the content of the selected paths (buildkit-wire.md section 7.4). */
-export function contentKeyOf(
+export interface KeyDeps {
+  readonly snapshots: Snapshots;
+  readonly workerId: string;
+}
+
+/** How an input counts whose selected paths are read. */
+export const byContentOf = (
   selectors: readonly Selector[],
-  deps: { readonly snapshots: Snapshots; readonly workerId: string },
-): NonNullable<CacheMapInput['contentKey']> {
+  deps: KeyDeps,
+): Required<Pick<CacheMapInput, 'contentKey' | 'reads'>> => ({ contentKey: contentKeyOf(selectors, deps), reads: selectors });
+
+/** The key function of an input that counts by the content of the selected paths (buildkit-wire.md section 7.4). */
+export function contentKeyOf(selectors: readonly Selector[], deps: KeyDeps): NonNullable<CacheMapInput['contentKey']> {
   return async (input, { signal }) => {
     await using snapshot = await openResult(deps.snapshots, input);
     if (snapshot === undefined) return scratchKey(selectors);

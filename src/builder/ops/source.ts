@@ -42,9 +42,12 @@ class RunSource implements Op {
   }
 
   async cacheMap(context: OpContext, index: number): Promise<{ readonly map: CacheMap; readonly done: boolean }> {
-    const { key, done, ephemeral } = await this.#source.cacheKey(context, index);
+    const { key, done, ephemeral, pin } = await this.#source.cacheKey(context, index);
     const digest = cacheDigestOf(`buildkit.source.v0:${key}`);
-    return { map: { digest, inputs: [], ...(ephemeral === true ? { ephemeral } : {}) }, done };
+    return {
+      map: { digest, inputs: [], ...(ephemeral === true ? { ephemeral } : {}), ...(pin === undefined ? {} : { pin }) },
+      done,
+    };
   }
 
   async exec(context: OpContext): Promise<Result[]> {

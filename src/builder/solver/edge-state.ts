@@ -12,7 +12,7 @@
 import type { Clock } from '../../core/clock.ts';
 import type { CacheDigest } from '../../core/digest.ts';
 import { BuildError } from '../../core/errors.ts';
-import type { MissReason } from '../events.ts';
+import type { LookupFacts, MissReason } from '../events.ts';
 import { findKeys, type InputNames, inAll, keyFor, linkAll, linkOf, type OpOutput, rootKey } from './keys.ts';
 import type { CacheIndex, CacheMap, Result, ResultStore, StoredResult } from './ports.ts';
 import type { EdgeHandle, VertexState } from './vertex-state.ts';
@@ -242,7 +242,7 @@ export class EdgeState implements EdgeHandle, Machine {
       return;
     }
     const [reason, detail] = this.#missReason();
-    this.vertex.reporter.missed(reason, detail);
+    this.vertex.reporter.missed(reason, detail, this.#facts());
     if (key !== undefined) {
       producing.set(key, this);
       this.#producingKey = key;
@@ -254,13 +254,14 @@ export class EdgeState implements EdgeHandle, Machine {
   #store(outputs: readonly Result[], names: readonly InputNames[]): void {
     const { index, clock } = this.#services;
     const createdAtNs = clock.nowNs();
+    const { lastRunNs: runNs } = this.vertex;
     const digest = this.#op().digest;
     for (const [output, { id }] of outputs.entries()) {
       const of = { digest, output };
       const keys = names.length === 0 ? this.#rootKeys(output) : [keyFor(index, of, names)];
       for (const key of keys) {
         linkAll(index, of, names, key);
-        index.addResult(key, { id, createdAtNs });
+        index.addResult(key, { id, createdAtNs, ...(runNs === undefined ? {} : { runNs }) });
       }
     }
   }
@@ -283,7 +284,8 @@ export class EdgeState implements EdgeHandle, Machine {
       onProblem(BuildError.from(error)); // a cache can make a build slower, never fail it
     }
     if (result !== undefined) {
-      if (!this.vertex.released && !this.vertex.outputs.has(this.output)) this.vertex.reporter.hit('local');
+      if (!this.vertex.released && !this.vertex.outputs.has(this.output))
+        this.vertex.reporter.hit('local', this.#facts(), stored.runNs);
       this.vertex.takeLoaded(this.output, result);
     } else {
       this.#lostHit = true;
@@ -300,6 +302,22 @@ export class EdgeState implements EdgeHandle, Machine {
     if (this.keys.length > 0 || map === undefined || !index.seen(map.digest)) return ['never-seen', undefined];
     const changed = this.#ownInputs().filter(({ candidates }) => candidates.size === 0);
     return ['input-changed', changed.map(({ target }) => target.vertex.vertex.name).join(', ')];
+  }
+
+  #facts(): LookupFacts {
+    const map = this.#map();
+    const inputs = this.#ownInputs().map(({ at, target }) => {
+      const content = this.vertex.contentKeys[at];
+      if (content === undefined) return NOT_READ;
+      const result = target.outcome?.type === 'done' ? target.outcome.result.id : undefined;
+      return { content, result, reads: map?.inputs[at]?.reads };
+    });
+    return {
+      ...(map === undefined ? {} : { op: map.digest }),
+      ...(map?.pin === undefined ? {} : { pin: map.pin }),
+      keys: this.keys,
+      inputs,
+    };
   }
 
   #names(): InputNames[] {
@@ -475,5 +493,6 @@ class Following implements Demand {
   }
 }
 
+const NOT_READ = {};
 /** An empty root filesystem needs no storage. */
 const scratch: Result = { id: undefined, clone: () => scratch, [Symbol.asyncDispose]: async () => {} };

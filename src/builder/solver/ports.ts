@@ -3,7 +3,7 @@
  * live and where keys are kept is behind these ports.
  */
 import type { CacheDigest, VertexDigest } from '../../core/digest.ts';
-import type { StepPhase, StepUsage } from '../events.ts';
+import type { ReadPath, StepPhase, StepUsage } from '../events.ts';
 import type { Vertex } from '../llb/definition.ts';
 
 /**
@@ -24,12 +24,16 @@ export interface CacheMap {
   readonly inputs: readonly CacheMapInput[];
   /** True when the key holds only inside one session (local sources): never persisted beyond, never exported. */
   readonly ephemeral?: boolean;
+  /** What a source was found to be, for people: manifest digest, commit, digest of a file. */
+  readonly pin?: string;
 }
 export interface CacheMapInput {
   /** Selector of a definition-based link ("only these paths of the input"), as the wire format writes it. */
   readonly selector?: CacheDigest;
   /** Computes the content key of the evaluated input, when the op allows content-based matching. It is always tried before a run. */
   readonly contentKey?: (input: Result, context: OpContext) => Promise<CacheDigest>;
+  /** The paths that `contentKey` counts. */
+  readonly reads?: readonly ReadPath[];
 }
 
 /** What an op may use while it works for one or several builds. */
@@ -114,6 +118,8 @@ export interface CacheIndex {
 export interface StoredResult {
   readonly id: string | undefined;
   readonly createdAtNs: bigint;
+  /** How long the run took that made it; undefined when nobody measured it. */
+  readonly runNs?: bigint;
 }
 
 /** A vertex named in an error or an event. */

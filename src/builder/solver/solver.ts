@@ -345,6 +345,7 @@ function stepInfo(digest: VertexDigest, vertex: Vertex, inputs: readonly VertexI
     step: digest,
     name: vertex.name,
     op,
+    ...(digest === vertex.digest ? {} : { vertex: vertex.digest }),
     inputs: inputs.map(({ state }) => state.digest),
     cacheable: CACHEABLE.has(op) && !vertex.options.ignoreCache && !vertex.name.startsWith('[internal]'),
     ...(group === undefined ? {} : { progressGroup: { id: group.id, name: group.name, weak: group.weak } }),

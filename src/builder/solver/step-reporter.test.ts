@@ -5,6 +5,7 @@ import { BuildError } from '../../core/errors.ts';
 import type { BuildEvent } from '../events.ts';
 import { StepReporter, type Subscriber } from './step-reporter.ts';
 
+const FACTS = { keys: [], inputs: [] };
 let now = 0n;
 const clock = { nowNs: () => ++now };
 const info = (name: string) => ({ step: name as VertexDigest, name, op: 'exec', inputs: [], cacheable: true }) as const;
@@ -99,8 +100,8 @@ test('inputs that nobody touched are cached with what was found of them, once an
   const top = new StepReporter(info('top'), [left, right], clock);
   const me = watcher('me');
   for (const reporter of [base, left, right, top]) reporter.subscribe(me);
-  left.hit('local');
-  top.hit('local');
+  left.hit('local', FACTS, undefined);
+  top.hit('local', FACTS, undefined);
   const finished = me.lines().filter((line) => line.endsWith('cached'));
   assert.deepEqual(finished, ['base cached', 'left cached', 'right cached', 'top cached']);
 });
@@ -110,7 +111,7 @@ test('a cached input ends before what was made of it, so that clients which sort
   for (const name of ['a', 'b', 'c']) chain.push(new StepReporter(info(name), chain.slice(-1), clock));
   const me = watcher('me');
   for (const reporter of chain) reporter.subscribe(me);
-  chain.at(-1)?.hit('local');
+  chain.at(-1)?.hit('local', FACTS, undefined);
   const times = me.events.flatMap((event) => (event.type === 'step-finished' ? [event.atNs] : []));
   assert.equal(times.length, 3);
   assert.ok(

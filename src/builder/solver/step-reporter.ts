@@ -5,7 +5,17 @@
  */
 import type { Clock } from '../../core/clock.ts';
 import type { BuildError } from '../../core/errors.ts';
-import type { BuildEvent, BuildId, CacheLocation, EventSink, MissReason, StepInfo, StepPhase, StepUsage } from '../events.ts';
+import type {
+  BuildEvent,
+  BuildId,
+  CacheLocation,
+  EventSink,
+  LookupFacts,
+  MissReason,
+  StepInfo,
+  StepPhase,
+  StepUsage,
+} from '../events.ts';
 import type { StatusLine, StepProgress } from './ports.ts';
 import { LogBuffer } from './step-log.ts';
 
@@ -87,17 +97,19 @@ export class StepReporter {
     if (leader.#followers?.delete(this) === true) this.#closeIfOpen();
   }
 
-  hit(location: CacheLocation): void {
+  /** `savedNs`: how long the run took whose result it is. */
+  hit(location: CacheLocation, facts: LookupFacts, savedNs: bigint | undefined): void {
     this.#served = true;
     const atNs = this.#clock.nowNs();
-    this.#tell({ type: 'cache-lookup', atNs, hit: true, location });
+    const saved = savedNs === undefined ? {} : { savedNs };
+    this.#tell({ type: 'cache-lookup', atNs, hit: true, location, facts, ...saved });
     this.#tell({ type: 'step-started', atNs });
     this.#tell({ type: 'step-finished', atNs, outcome: 'cached' });
   }
 
-  missed(reason: MissReason, detail: string | undefined): void {
+  missed(reason: MissReason, detail: string | undefined, facts: LookupFacts): void {
     const atNs = this.#clock.nowNs();
-    this.#tell({ type: 'cache-lookup', atNs, hit: false, reason, ...(detail === undefined ? {} : { detail }) });
+    this.#tell({ type: 'cache-lookup', atNs, hit: false, reason, facts, ...(detail === undefined ? {} : { detail }) });
   }
 
   started(kind: 'key' | 'run'): void {
@@ -105,7 +117,8 @@ export class StepReporter {
     this.#tell({ type: 'step-started', atNs: this.#clock.nowNs(), ...(kind === 'key' ? { forKey: true } : {}) });
   }
 
-  finished(kind: 'key' | 'run', error?: BuildError): void {
+  /** `pin`: what a source was found to be. */
+  finished(kind: 'key' | 'run', error?: BuildError, pin?: string): void {
     this.#log?.flush();
     const usage = kind === 'run' && this.#usage !== undefined ? { usage: this.#usage } : {};
     const failure = error === undefined ? {} : { error: textOf(error) };
@@ -114,6 +127,7 @@ export class StepReporter {
       atNs: this.#clock.nowNs(),
       outcome: error?.kind ?? 'executed',
       ...(kind === 'key' ? { forKey: true } : {}),
+      ...(pin === undefined ? {} : { pin }),
       ...failure,
       ...usage,
     });
@@ -214,7 +228,7 @@ export class StepReporter {
 
   #tellCached({ build, sink }: Subscriber, atNs: bigint): void {
     const to = { build, step: this.info.step, atNs } as const;
-    sink.emit({ ...to, type: 'cache-lookup', hit: true, location: 'local' });
+    sink.emit({ ...to, type: 'cache-lookup', hit: true, location: 'local', implied: true });
     sink.emit({ ...to, type: 'step-started' });
     sink.emit({ ...to, type: 'step-finished', outcome: 'cached' });
   }

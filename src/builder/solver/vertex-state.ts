@@ -56,6 +56,8 @@ export class VertexState {
   /** Vertices on the longest way up to a wanted result. */
   height = 0;
   mapsDone = false;
+  /** How long the last run took, once one has ended. */
+  lastRunNs: bigint | undefined;
   error: BuildError | undefined;
   readonly #services: VertexServices;
   readonly #working = new Set<string>();
@@ -96,7 +98,7 @@ export class VertexState {
       if (isSource) this.reporter.started('key');
       try {
         const { map, done } = await this.#resolveOp().cacheMap(this.#contextOf(signal), this.maps.length);
-        if (isSource) this.reporter.finished('key');
+        if (isSource) this.reporter.finished('key', undefined, map.pin);
         return () => {
           this.maps.push(map);
           this.mapsDone = done || !isSource; // only sources may be known by several keys
@@ -153,8 +155,10 @@ export class VertexState {
     using _slot = await slots[op.resource].acquire(claim, signal);
     this.reporter.started('run');
     this.reporter.phase('queue', readyAtNs);
+    const startedAtNs = clock.nowNs();
     try {
       const outputs = await op.exec(this.#contextOf(signal), inputs); // the context is made once the step's span can exist
+      this.lastRunNs = clock.nowNs() - startedAtNs;
       this.reporter.finished('run');
       return outputs;
     } catch (error) {

@@ -6,7 +6,7 @@ import { BuildError } from '../../core/errors.ts';
 import type { Snapshot, Snapshots } from '../snapshot/ports.ts';
 import type { OpContext } from '../solver/ports.ts';
 import { type GitOptions, git, redactUrls } from './git-cli.ts';
-import type { SourceInstance, SourceKind, SourceRequest } from './source.ts';
+import type { SourceInstance, SourceKey, SourceKind, SourceRequest } from './source.ts';
 
 export interface GitSourceDeps {
   readonly snapshots: Snapshots;
@@ -52,12 +52,12 @@ class GitInstance implements SourceInstance {
     this.#request = request;
   }
 
-  async cacheKey(context: OpContext): Promise<{ readonly key: string; readonly done: boolean }> {
+  async cacheKey(context: OpContext): Promise<SourceKey> {
     const { keySha, ref } = await this.#resolve(context);
     const { keepGitDir, subdir, skipSubmodules, commitTimes } = this.#request;
     const gitDir = keepGitDir ? `.git#${ref}` : '';
     const options = `${skipSubmodules ? '(skip-submodules)' : ''}${commitTimes ? '(mtime=commit)' : ''}`;
-    return { key: `${keySha}${gitDir}${subdir === '' ? '' : `:${subdir}`}${options}`, done: true };
+    return { key: `${keySha}${gitDir}${subdir === '' ? '' : `:${subdir}`}${options}`, done: true, pin: keySha };
   }
 
   async fetch(context: OpContext): Promise<Snapshot> {

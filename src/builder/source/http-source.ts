@@ -17,7 +17,7 @@ import type { Snapshot, Snapshots } from '../snapshot/ports.ts';
 import type { OpContext } from '../solver/ports.ts';
 import type { FetchedHead, HttpFetch } from './http-fetch.ts';
 import type { HttpMemory } from './http-memory.ts';
-import type { SourceInstance, SourceKind, SourceRequest } from './source.ts';
+import type { SourceInstance, SourceKey, SourceKind, SourceRequest } from './source.ts';
 
 export interface HttpSourceDeps {
   readonly content: ContentStore;
@@ -81,14 +81,14 @@ class HttpInstance implements SourceInstance {
     this.#options = options;
   }
 
-  async cacheKey(context: HttpContext): Promise<{ readonly key: string; readonly done: boolean }> {
+  async cacheKey(context: HttpContext): Promise<SourceKey> {
     const { checksum, url, filename } = this.#options;
     // A pin is enough for a key: nothing is fetched when the result is known already.
     this.#resolved ??=
       checksum === undefined
         ? await this.#resolve(context)
         : { digest: checksum, filename: fileName(url, filename, undefined), lastModified: undefined };
-    return { key: this.#keyOf(this.#resolved), done: true };
+    return { key: this.#keyOf(this.#resolved), done: true, pin: this.#resolved.digest };
   }
 
   async describe(context: HttpContext): Promise<HttpFile> {

@@ -14,7 +14,7 @@ import { pullLayers } from './pull-layers.ts';
 import { chainKey, manifestKey, type ResolvedImage, resolveImage } from './resolve-image.ts';
 import { retryLog } from './retry-log.ts';
 import type { SessionAuths } from './session-auth.ts';
-import type { SourceInstance, SourceKind } from './source.ts';
+import type { SourceInstance, SourceKey, SourceKind } from './source.ts';
 
 export interface ImageSourceDeps {
   readonly clock: Clock;
@@ -77,11 +77,11 @@ export class ImageInstance implements SourceInstance {
     this.#originOf = originOf;
   }
 
-  async cacheKey(context: OpContext, index: number): Promise<{ readonly key: string; readonly done: boolean }> {
+  async cacheKey(context: OpContext, index: number): Promise<SourceKey> {
     const { root, layers } = await this.#resolve(context);
     const { platform, layerLimit } = this.#options;
     const first = digestOf(manifestKey(root.digest, platform, layerLimit));
-    return { key: index === 0 ? first : (chainKey(layers) ?? first), done: index > 0 };
+    return { key: index === 0 ? first : (chainKey(layers) ?? first), done: index > 0, pin: root.digest };
   }
 
   async fetch(context: OpContext): Promise<Snapshot | undefined> {

@@ -13,16 +13,21 @@ export interface SourceRequest {
   readonly platform: Platform;
 }
 
+export interface SourceKey {
+  readonly key: string;
+  readonly done: boolean;
+  readonly ephemeral?: boolean;
+  /** What was found, for people: manifest digest, commit, digest of the file. */
+  readonly pin?: string;
+}
+
 /** One source vertex at work; it remembers between its calls what it found out. */
 export interface SourceInstance {
   /**
    * Key number `index`, in the words of buildkit-wire.md section 7.3, before hashing. `ephemeral`: it holds in one session only.
    * Rejects when the source does not exist or cannot be reached.
    */
-  cacheKey(
-    context: OpContext,
-    index: number,
-  ): Promise<{ readonly key: string; readonly done: boolean; readonly ephemeral?: boolean }>;
+  cacheKey(context: OpContext, index: number): Promise<SourceKey>;
   /** The content; undefined is scratch. The caller owns the snapshot. */
   fetch(context: OpContext): Promise<Snapshot | undefined>;
 }
