@@ -1,6 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of Dockerfiles, not of templates
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { cpuMs } from '../../../../test/fixtures/cpu.ts';
 import { fc } from '../../../../test/fixtures/property.ts';
 import { BuildError } from '../../../core/errors.ts';
 import { expandWord, expandWords, type LexOptions } from './shell-lex.ts';
@@ -95,12 +96,13 @@ test('nesting and growth have a bound', () => {
   assert.throws(() => expandWord('$x$x$x', large, plain), /expands to more than/);
 });
 
-test('no pattern makes matching slow', () => {
+test('no pattern makes matching slow', async () => {
   const value = new Map([['v', 'a'.repeat(20_000)]]);
-  const startedAt = performance.now();
-  expandWord(`\${v##${'*a'.repeat(20)}b}`, value, plain);
-  expandWord(`\${v%%${'a*'.repeat(20)}b*}`, value, plain);
-  assert.ok(performance.now() - startedAt < 3000, `took ${performance.now() - startedAt} ms`);
+  const ms = await cpuMs(() => {
+    expandWord(`\${v##${'*a'.repeat(20)}b}`, value, plain);
+    expandWord(`\${v%%${'a*'.repeat(20)}b*}`, value, plain);
+  });
+  assert.ok(ms < 3000, `took ${ms} ms`);
 });
 
 test('whatever the word, expanding ends in a text or in a BuildError', () => {
