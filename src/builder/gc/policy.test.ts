@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compileFilter } from './filter.ts';
 import { record } from './gc.test-rig.ts';
-import { bytesToKeep, defaultBounds, defaultPolicies } from './policy.ts';
+import { boundOf, defaultBounds, defaultPolicies } from './policy.ts';
 
 test('default bounds are those of BuildKit: a share of a small disk, fixed sizes on a large one', () => {
   assert.deepEqual(defaultBounds(2 ** 40), { reservedBytes: 10e9, maxUsedBytes: 100e9, minFreeBytes: 205e9 });
@@ -39,6 +39,6 @@ for (const [what, bounds, free, keep] of [
 ] as const) {
   test(`${what}: of 1000 bytes ${keep === undefined ? 'all may go' : `${keep} stay`}`, () => {
     const all = { reservedBytes: 0, maxUsedBytes: 0, minFreeBytes: 0, ...bounds };
-    assert.equal(bytesToKeep(all, 1_000, { totalBytes: 10_000, freeBytes: free }), keep);
+    assert.equal(boundOf(all, 1_000, { totalBytes: 10_000, freeBytes: free }).keepBytes, keep);
   });
 }

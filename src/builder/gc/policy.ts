@@ -52,17 +52,32 @@ export function defaultPolicies(bounds: SpaceBounds): GcPolicy[] {
   ];
 }
 
+/** Why a policy may remove a record now: the cache is over its limit, the disk is low, only the reserve must stay, or nothing bounds it. */
+export type Rule = 'over limit' | 'low disk' | 'above reserve' | 'not kept';
+
+/** How many bytes a policy lets stay, and by which rule what is above may go (see boundOf). */
+export interface Bound {
+  /** Undefined: no bound, everything the policy matches may go. */
+  readonly keepBytes: number | undefined;
+  readonly rule: Rule;
+}
+
 /**
- * How many bytes a policy lets stay, of `usedBytes` now; undefined when it has no bound and everything it matches may go. As much as
- * is allowed is kept: the cap, less what must be freed, but never less than what is reserved.
+ * How many of the `usedBytes` a policy lets stay. As much as is allowed is kept: the cap, less what must be freed, but never less
+ * than what is reserved.
  */
-export function bytesToKeep(bounds: SpaceBounds, usedBytes: number, space: DiskSpace): number | undefined {
+export function boundOf(bounds: SpaceBounds, usedBytes: number, space: DiskSpace): Bound {
   const { reservedBytes, maxUsedBytes, minFreeBytes } = bounds;
-  if (reservedBytes === 0 && maxUsedBytes === 0 && minFreeBytes === 0) return undefined;
+  if (reservedBytes === 0 && maxUsedBytes === 0 && minFreeBytes === 0) return { keepBytes: undefined, rule: 'not kept' };
   let keep = maxUsedBytes;
+  let rule: Rule = maxUsedBytes === 0 ? 'above reserve' : 'over limit';
   const missing = minFreeBytes - space.freeBytes;
-  if (minFreeBytes !== 0 && missing > 0) keep = keep === 0 ? usedBytes - missing : Math.min(keep, usedBytes - missing);
-  else if (minFreeBytes !== 0 && keep === 0) keep = usedBytes;
+  if (minFreeBytes !== 0 && missing > 0) {
+    if (keep === 0 || usedBytes - missing < keep) {
+      keep = usedBytes - missing;
+      rule = 'low disk';
+    }
+  } else if (minFreeBytes !== 0 && keep === 0) keep = usedBytes;
   keep = Math.max(keep, reservedBytes);
-  return keep <= 0 ? undefined : keep;
+  return { keepBytes: keep <= 0 ? undefined : keep, rule };
 }

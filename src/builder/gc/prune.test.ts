@@ -6,7 +6,8 @@ import { BuildError, cancelled } from '../../core/errors.ts';
 import type { SnapshotUsage } from '../snapshot/ports.ts';
 import { Blobs, NOW_NS, Records, record } from './gc.test-rig.ts';
 import { defaultPolicies, type GcPolicy } from './policy.ts';
-import { Collector, type CollectorOptions, type GcRun } from './prune.ts';
+import { Collector, type CollectorOptions } from './prune.ts';
+import type { GcRun } from './run-tally.ts';
 
 const clock: Clock = { nowNs: () => NOW_NS };
 const everything: GcPolicy = {
@@ -153,20 +154,21 @@ test('the plan names what the next run removes, in order, with the policy that s
   const { collector, snapshots, runs } = collectorOf(records, { policies });
   const plan = await collector.plan();
   assert.deepEqual(
-    plan.map(({ record: { id }, policy }) => [id, policy]),
+    plan.removals.map(({ record: { id }, policy, rule }) => [id, policy, rule]),
     [
-      ['mount', 0],
-      ['layer', 2],
-      ['ancient', 2],
-      ['new mount', 2],
-      ['internal', 3],
+      ['mount', 'policy 1', 'over limit'],
+      ['layer', 'policy 3', 'over limit'],
+      ['ancient', 'policy 3', 'over limit'],
+      ['new mount', 'policy 3', 'over limit'],
+      ['internal', 'policy 4', 'over limit'],
     ],
   );
+  assert.deepEqual([plan.freesBytes, plan.usedBytes, plan.records, plan.kept], [11.2e9 + 200, 11.2e9 + 200, 5, []]);
   assert.equal(snapshots.left.length, 5);
   await collector.collect('schedule');
   assert.deepEqual(
     snapshots.removed,
-    plan.map(({ record: { id } }) => id),
+    plan.removals.map(({ record: { id } }) => id),
   );
   assert.deepEqual([runs.length, runs[0]?.removedRecords], [1, 5]);
 });
