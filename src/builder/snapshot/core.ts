@@ -16,6 +16,7 @@ import { Views } from './views.ts';
 
 const removeTask = taskRef<RemoveArgs, null>(new URL('./tree/remove-task.ts', import.meta.url), 'removeTrees');
 const TRASH = 'trash';
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 export interface SnapshotLimits {
   /** Uncompressed bytes that one layer may unpack to; a bomb ends here. */
@@ -48,6 +49,7 @@ export class SnapshotCore implements CoreParts {
   /** Blobs of records are kept from collection as long as the record lives. */
   readonly #leases = new Map<string, Lease>();
   readonly #removals = new Set<Promise<unknown>>();
+  #leaving: { readonly dirs: string[]; readonly gone: Promise<void> } | undefined;
   readonly #stop = new AbortController();
 
   constructor(parts: CoreParts) {
@@ -143,7 +145,19 @@ export class SnapshotCore implements CoreParts {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Promise.resolve();
       throw BuildError.from(error);
     }
-    return this.emptyTrash([trash]);
+    return this.#emptyLater(trash);
+  }
+
+  /** Directories that leave in one turn of the loop go in one task. */
+  #emptyLater(trash: string): Promise<void> {
+    this.#leaving ??= { dirs: [], gone: this.#inBackground(nextTurn().then(() => this.#emptyLeaving())) };
+    this.#leaving.dirs.push(trash);
+    return this.#leaving.gone;
+  }
+  async #emptyLeaving(): Promise<void> {
+    const dirs = this.#leaving?.dirs ?? [];
+    this.#leaving = undefined;
+    await this.emptyTrash(dirs);
   }
 
   /** A removal that fails is tried again at the next start, which finds it in the trash. */
@@ -165,9 +179,14 @@ export class SnapshotCore implements CoreParts {
     return settled;
   }
 
+  /** Resolves when what was being removed at the call is gone, or failed to go. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#removals);
+  }
+
   /** Waits for removals; nothing is mounted afterwards. */
   async close(): Promise<void> {
-    await Promise.all(this.#removals);
+    await this.settled();
     this.#stop.abort(new BuildError('cancelled', 'the daemon is stopping'));
     this.views.close();
     for (const lease of this.#leases.values()) lease[Symbol.dispose]();

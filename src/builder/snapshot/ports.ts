@@ -129,9 +129,12 @@ export interface Snapshots {
     sharing: 'shared' | 'private' | 'locked',
     options: RecordOptions & { readonly parent?: Snapshot; readonly fresh?: boolean; readonly signal: AbortSignal },
   ): Promise<NamedDirectory>;
+  /** Every record with what it holds on disk: the blocks of its directory and its blobs, what several share counted once. */
   usage(): Promise<SnapshotUsage[]>;
   /** Removes a record and its blobs unless it is in use or has children; false when it was kept. */
   remove(id: string): Promise<boolean>;
+  /** Resolves when directories and blobs of what was removed so far are off the disk, or failed to go. Never rejects. */
+  settled(): Promise<void>;
   close(): Promise<void>;
 }
 export interface UnpackLayer {

@@ -4,8 +4,9 @@
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { Breather } from '../../core/breather.ts';
 import type { Clock } from '../../core/clock.ts';
-import type { CacheDigest, DiffId } from '../../core/digest.ts';
+import type { CacheDigest, DiffId, Digest } from '../../core/digest.ts';
 import { BuildError } from '../../core/errors.ts';
 import { taskRef, type WorkerPool } from '../../core/worker-pool.ts';
 import type { DiskContentStore } from '../content/content-store.ts';
@@ -33,9 +34,13 @@ import type {
 import { leftovers, unmountBelow } from './reconcile.ts';
 import { type SnapshotRecord, SnapshotRecords } from './records.ts';
 import type { UsageArgs } from './tree/usage-task.ts';
+import { directoryOf } from './trees.ts';
 import { Unpacker, type UnpackOptions } from './unpack.ts';
 
 const usageTask = taskRef<UsageArgs, number[]>(new URL('./tree/usage-task.ts', import.meta.url), 'diskUsage');
+
+/** Directories that one task walks: a list of all of a large store would block the loop while it is handed over. */
+const MEASURED_AT_ONCE = 1_000;
 
 /** A layer of an image can hold a whole operating system with its data; a bomb wants more. */
 const DEFAULT_LIMITS: SnapshotLimits = { maxLayerBytes: 256 * 1024 ** 3, maxLayerEntries: 10_000_000 };
@@ -155,25 +160,28 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
 
   async usage(): Promise<SnapshotUsage[]> {
     const all = [...this.#core.records.all()];
-    const unknown = all.filter((record) => record.sizeBytes === undefined);
-    if (unknown.length > 0) {
-      const trees = unknown.map((record) => ({ dir: this.#core.trees.treeOf(record.id), ownOnly: isFrozen(record) }));
-      const sizes = await this.#core.pool.run(usageTask, { trees }, { signal: this.#core.stopping });
-      for (const [index, record] of unknown.entries()) this.#rememberSize(record, sizes[index] ?? 0);
+    await this.#measure(all.filter((record) => record.sizeBytes === undefined));
+    const breather = new Breather();
+    const counted = new Set<Digest>();
+    const usage: SnapshotUsage[] = [];
+    for (const record of all) {
+      usage.push(usageOf(record, counted));
+      if (breather.due) await breather.pause();
     }
-    return all.map((record) => ({
-      id: record.id,
-      mutable: record.kind === 'named',
-      inUse: record.refs > 0,
-      shared: false, // with images of another program, as a worker inside a container engine has them; we have none
-      sizeBytes: (record.sizeBytes ?? 0) + record.blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0),
-      parents: record.parent === undefined ? [] : [record.parent.id],
-      createdAtNs: record.createdAtNs,
-      lastUsedAtNs: record.lastUsedAtNs,
-      usageCount: record.usageCount,
-      description: record.description,
-      recordType: record.recordType,
-    }));
+    return usage;
+  }
+
+  async #measure(records: readonly SnapshotRecord[]): Promise<void> {
+    for (let at = 0; at < records.length; at += MEASURED_AT_ONCE) {
+      const some = records.slice(at, at + MEASURED_AT_ONCE);
+      const trees = some.map((record) => ({ dir: directoryOf(this.#core.dir, record.id), ownOnly: isFrozen(record) }));
+      const sizes = await this.#core.pool.run(usageTask, { trees }, { signal: this.#core.stopping });
+      for (const [index, record] of some.entries()) this.#rememberSize(record, sizes[index] ?? 0);
+    }
+  }
+
+  settled(): Promise<void> {
+    return this.#core.settled();
   }
 
   /** A directory that is in use goes on growing, so its size is told but not kept. */
@@ -211,6 +219,28 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
     this.#core.release(record);
     return handle;
   }
+}
+
+/** A blob that several records name is counted where it comes up first. */
+function usageOf(record: SnapshotRecord, counted: Set<Digest>): SnapshotUsage {
+  let sizeBytes = record.sizeBytes ?? 0;
+  for (const blob of record.blobs) {
+    if (!counted.has(blob.digest)) sizeBytes += blob.sizeBytes;
+    counted.add(blob.digest);
+  }
+  return {
+    id: record.id,
+    mutable: record.kind === 'named',
+    inUse: record.refs > 0,
+    shared: false, // with images of another program, as a worker inside a container engine has them; we have none
+    sizeBytes,
+    parents: record.parent === undefined ? [] : [record.parent.id],
+    createdAtNs: record.createdAtNs,
+    lastUsedAtNs: record.lastUsedAtNs,
+    usageCount: record.usageCount,
+    description: record.description,
+    recordType: record.recordType,
+  };
 }
 
 /** The frozen state of a local source shares its files with the directory, where they are counted. */

@@ -9,12 +9,15 @@ export interface UsageArgs {
   readonly trees: readonly { readonly dir: string; readonly ownOnly: boolean }[];
 }
 
-/** Bytes per tree; 0 for one that is gone. */
+/** Mount points: what shows there is counted where it lies. */
+const MOUNTS: readonly string[] = ['m', 'view'];
+
+/** Bytes per directory; 0 for one that is gone. */
 export function diskUsage({ trees }: UsageArgs, context: TaskContext): number[] {
   return trees.map(({ dir, ownOnly }) => {
     const seen = new Set<number>();
     let blocks = 0;
-    const count = (path: string): void => {
+    const count = (path: string, skipped: readonly string[]): void => {
       if (context.aborted()) throw cancelled();
       const stat = lstatSync(fsPath(path), { throwIfNoEntry: false });
       if (stat === undefined) return;
@@ -22,9 +25,11 @@ export function diskUsage({ trees }: UsageArgs, context: TaskContext): number[] 
       if (linked && (ownOnly || seen.has(stat.ino))) return;
       if (linked) seen.add(stat.ino);
       blocks += stat.blocks;
-      if (stat.isDirectory()) for (const name of readdirSync(fsPath(path), { encoding: 'latin1' })) count(`${path}/${name}`);
+      if (!stat.isDirectory()) return;
+      for (const name of readdirSync(fsPath(path), { encoding: 'latin1' }))
+        if (!skipped.includes(name)) count(`${path}/${name}`, []);
     };
-    count(bytesOf(dir));
+    count(bytesOf(dir), MOUNTS);
     return blocks * 512;
   });
 }
