@@ -204,7 +204,7 @@ test('with several sessions named, one that has gone holds nobody up, and the fi
   };
   const startedMs = performance.now();
   await assert.rejects(daemon.manager.any(['gone', client.session.id], signal, refuse), /not by me/);
-  assert.ok(performance.now() - startedMs < 10_000);
+  assert.ok(performance.now() - startedMs < 4_500);
 });
 
 test('a client that speaks no HTTP/2 inside its session fails the call and loses the session', async () => {
@@ -246,7 +246,7 @@ test('when the client closes its session, the call ends with OK at once and what
   const startedMs = performance.now();
   await client[Symbol.asyncDispose]();
   await client.client.ended;
-  assert.ok(performance.now() - startedMs < 10_000);
+  assert.ok(performance.now() - startedMs < 4_500);
   await assert.rejects(pulling, { name: 'BuildError' });
   assert.equal(client.session.closed.aborted, true);
   await assert.rejects(client.session.unary('/a.B/C', new Uint8Array(0), { signal }), { kind: 'cancelled' });
