@@ -110,6 +110,18 @@ export interface StepInfo {
   readonly cacheable: boolean;
 }
 
+/** Who asked, as far as the daemon knows. */
+export interface Client {
+  /** How they came: `unix`, `tls 10.1.2.3:4567`, `ops`, `signal`, `schedule`. */
+  readonly peer: string;
+  /** Common name of their certificate, once verified. */
+  readonly identity?: string;
+  readonly session?: string;
+  readonly tenant?: string;
+}
+/** Things of a client that an auditor asks about. */
+export type SensitiveKind = 'secret' | 'ssh' | 'entitlement';
+
 interface OfBuild {
   readonly build: BuildId;
   readonly atNs: bigint;
@@ -125,7 +137,10 @@ export type BuildEvent =
       readonly traceparent?: string;
       readonly target: string;
       readonly exporters: readonly string[];
+      readonly client?: Client;
     })
+  /** The build asked for what it may not have; `what` names it. */
+  | (OfBuild & { readonly type: 'request-denied'; readonly what: string; readonly client?: Client })
   | (OfBuild & { readonly type: 'build-started' })
   | (OfBuild & { readonly type: 'steps-announced'; readonly steps: readonly StepInfo[] })
   /** `forKey`: only the source's key is being found out; a second start and finish follow when its content is fetched. */
@@ -179,6 +194,8 @@ export type BuildEvent =
         readonly ranges: readonly SourceRange[];
       };
     })
+  /** A step was given, or asked for and did not get, a secret, an ssh agent or an entitlement. `id` names it; a value is never here. */
+  | (OfStep & { readonly type: 'sensitive-use'; readonly kind: SensitiveKind; readonly id: string; readonly granted: boolean })
   | (OfStep & {
       readonly type: 'step-finished';
       readonly outcome: 'cached' | 'executed' | ErrorKind;
@@ -257,6 +274,24 @@ export type ServiceEvent =
 /** Returns at once and never throws, like EventSink. */
 export interface ServiceEventSink {
   report(event: ServiceEvent): void;
+}
+
+/** What an administrator does to the daemon, or somebody to another's build. */
+export type AdminAct = 'prune' | 'drain' | 'config-reload' | 'slo-adjustment' | 'history-delete' | 'build-cancel';
+/** A record for the audit log that belongs to no running build. */
+export interface AuditEntry {
+  readonly type: AdminAct | 'denied';
+  readonly outcome: 'ok' | 'refused' | 'failed';
+  readonly client: Client;
+  /** What it was done to: a ref, a filter, a name; never a value somebody wants kept. */
+  readonly what: string;
+  readonly build?: BuildId;
+  /** Figures or a reason, short. */
+  readonly detail?: string;
+}
+/** Returns at once and never throws, like EventSink. */
+export interface AuditSink {
+  record(entry: AuditEntry): void;
 }
 
 /** Returns at once and never throws: watching a build must not be able to slow it or fail it. */

@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   trace: { summary: 'show the trace of a build as a waterfall', load: () => import('./client/trace-command.ts') },
   du: { summary: 'show disk usage', load: () => import('./client/du-command.ts') },
   prune: { summary: 'remove build cache', load: () => import('./client/prune-command.ts') },
+  audit: { summary: 'who used which secret, what administrators did', load: () => import('./client/audit-command.ts') },
   slo: { summary: 'service level objectives: `slo status`', load: () => import('./client/slo-command.ts') },
   config: { summary: 'configuration: `config check`', load: () => import('./config-command.ts') },
   quickstart: { summary: 'start a daemon, build the example, show what there is to see', load: () => import('./quickstart.ts') },

@@ -36,6 +36,11 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
     this.#wake?.();
   }
 
+  /** Up to `count` of the oldest, without waiting. */
+  take(count: number): T[] {
+    return this.#items.splice(0, count);
+  }
+
   /** Everything queued right now, without waiting. */
   drain(): T[] {
     return this.#items.splice(0);

@@ -114,6 +114,8 @@ function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
     }
     case 'step-status':
     case 'cache-explained':
+    case 'sensitive-use': // counted by the audit log
+    case 'request-denied':
       return;
     case 'step-log':
       if (firstSeen(out.counted, event.data)) metrics.add(catalog.STEP_LOG_BYTES, {}, event.data.byteLength);

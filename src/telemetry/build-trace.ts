@@ -272,6 +272,8 @@ function recordStep(step: StepTrace, event: StepEvent): void {
       });
     case 'step-warning':
       return addEvent(step, 'warning', event.atNs, { 'cooper.warning': event.short });
+    case 'sensitive-use':
+      return addEvent(step, `${event.kind} ${event.granted ? 'used' : 'refused'}`, event.atNs, { 'cooper.audit.id': event.id });
     case 'step-log':
       return;
     case 'step-finished':

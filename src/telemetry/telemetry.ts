@@ -1,7 +1,9 @@
 /** All of telemetry in one object, for the wiring: one sink to give to the builder, and what operators' surfaces read. */
-import { type BuildId, type EventSink, fanOut, type ServiceEventSink } from '../builder/events.ts';
+import { type AuditSink, type BuildId, type EventSink, fanOut, type ServiceEventSink } from '../builder/events.ts';
 import type { Clock } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
+import type { AuditLimits } from './audit/audit-files.ts';
+import { AuditLog } from './audit/audit-log.ts';
 import { buildMetrics } from './build-metrics.ts';
 import { goSpanStubs } from './go-span-stub.ts';
 import { Metrics } from './metrics.ts';
@@ -19,6 +21,10 @@ export interface TelemetryOptions {
   readonly instance: string;
   /** Where spans go, from collectorUrlOf; undefined keeps them here only. */
   readonly collectorUrl: string | undefined;
+  /** False: nothing of builds is counted, traced or audited; to measure what telemetry costs. */
+  readonly enabled?: boolean;
+  /** Undefined: no audit log. */
+  readonly audit?: { readonly dir: string; readonly limits: AuditLimits };
   /** For the log: a sink or collector that broke (undefined: it works again). */
   readonly onTrouble: (what: string, error: unknown) => void;
 }
@@ -30,6 +36,8 @@ export interface Telemetry extends AsyncDisposable {
   readonly sink: EventSink;
   /** Remote caches, breakers, outages and quarantine are reported here. */
   readonly service: ServiceEventSink;
+  /** Acts of administrators and refused requests, for the audit log. */
+  readonly audit: AuditSink;
   /** Starts the way out to the collector; call once the daemon listens. */
   start(): void;
   /** W3C traceparent for the process of a step; undefined for a build that is not known. */
@@ -65,8 +73,11 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
               error,
             ),
         });
+  const traceIdOf = (build: BuildId): string | undefined => traces.rootOf(build)?.trace_id;
   const traces = new BuildTraces({ resource, onFinished: (trace) => tracing?.enqueue(trace), onDropped: records.dropped });
-  const sink = fanOut([traces, buildMetrics(metrics, clock, traces)], (error) => {
+  const audit = options.audit && new AuditLog({ ...options.audit, metrics, clock, traceIdOf, onState: onAuditState(onTrouble) });
+  const listeners = [traces, buildMetrics(metrics, clock, traces), ...(audit === undefined ? [] : [audit])];
+  const sink = fanOut(options.enabled === false ? [] : listeners, (error) => {
     records.dropped('events', 'sink_error');
     onTrouble('a telemetry sink failed', error);
   });
@@ -75,9 +86,10 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
     recorders: records,
     sink,
     service: serviceMetrics(metrics, clock, (build) => traces.rootOf(build)),
+    audit: audit ?? { record: () => {} },
     start: () => tracing?.start(),
     traceparentFor: (build, step) => traces.traceparentFor(build, step),
-    traceIdOf: (build) => traces.rootOf(build)?.trace_id,
+    traceIdOf,
     traceOf: (build) => traces.traceOf(build),
     traceBlobOf: (build) => {
       const spans = traces.traceOf(build);
@@ -91,6 +103,16 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
         records.dropped('client_spans', 'malformed');
       }
     },
-    [Symbol.asyncDispose]: async () => tracing?.[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([tracing?.[Symbol.asyncDispose](), audit?.[Symbol.asyncDispose]()]);
+    },
   };
 }
+
+const onAuditState =
+  (onTrouble: TelemetryOptions['onTrouble']) =>
+  (error: unknown | undefined): void =>
+    onTrouble(
+      error === undefined ? 'the audit log is written again' : 'the audit log cannot be written; its records are lost',
+      error,
+    );

@@ -67,13 +67,27 @@ export class BuildBridge implements Bridge, AsyncDisposable {
   async solve(definition: Definition, options: { readonly evaluate?: boolean } = {}): Promise<FrontendRef | undefined> {
     const graph = parseDefinition(definition);
     if (graph.root === undefined) return undefined;
-    checkEntitlements(graph, this.#options.entitlements);
+    this.#checkEntitlements(graph);
     this.#options.job.load(graph);
     const id = newRefId();
     this.#refs.set(id, { edge: graph.root, graph, definition, result: undefined });
     const ref = { id, definition };
     if (options.evaluate === true) await this.evaluate(ref);
     return ref;
+  }
+
+  /** @throws BuildError `denied` for a step that wants the host's network or full privileges without being granted them. */
+  #checkEntitlements(graph: Graph): void {
+    const { build, clock, sink, entitlements } = this.#options;
+    for (const { op, digest } of graph.vertices) {
+      if (op.op.case !== 'exec') continue;
+      const { network, security } = op.op.value;
+      const wanted =
+        network === NetMode.HOST ? 'network.host' : security === SecurityMode.INSECURE ? 'security.insecure' : undefined;
+      if (wanted === undefined || entitlements.has(wanted)) continue;
+      sink.emit({ type: 'request-denied', build, atNs: clock.nowNs(), what: wanted });
+      throw new BuildError('denied', `${wanted} is not allowed`, { vertex: digest, hint: `build with --allow ${wanted}` });
+    }
   }
 
   async forward(request: FrontendRequest): Promise<FrontendResult> {
@@ -191,16 +205,4 @@ export function newRefId(): string {
   let id = '';
   for (const byte of randomBytes(25)) id += (byte % 36).toString(36);
   return id;
-}
-
-/** @throws BuildError `denied` for a step that wants the host's network or full privileges without being granted them. */
-function checkEntitlements(graph: Graph, granted: ReadonlySet<string>): void {
-  for (const { op, digest } of graph.vertices) {
-    if (op.op.case !== 'exec') continue;
-    const { network, security } = op.op.value;
-    const wanted =
-      network === NetMode.HOST ? 'network.host' : security === SecurityMode.INSECURE ? 'security.insecure' : undefined;
-    if (wanted !== undefined && !granted.has(wanted))
-      throw new BuildError('denied', `${wanted} is not allowed`, { vertex: digest, hint: `build with --allow ${wanted}` });
-  }
 }

@@ -9,7 +9,7 @@
 import { abortable } from '../../core/abort.ts';
 import { BuildError, cancelled } from '../../core/errors.ts';
 import type { Descriptor } from '../content/ports.ts';
-import { type BuildEvent, type BuildId, type BuildResult, type EventSink, fanOut } from '../events.ts';
+import { type BuildEvent, type BuildId, type BuildResult, type Client, type EventSink, fanOut } from '../events.ts';
 import type { ExportContext, Exporter, ExportOutcome } from '../exporter/ports.ts';
 import type { FrontendRef, FrontendResult } from '../frontend/ports.ts';
 import { StatusLog } from '../history/status-log.ts';
@@ -38,6 +38,7 @@ export interface BuildRequest {
   /** Not recorded in history. */
   readonly internal: boolean;
   readonly traceparent: string | undefined;
+  readonly client?: Client;
 }
 export interface BuildOutcome {
   readonly response: ReadonlyMap<string, string>;
@@ -69,7 +70,7 @@ export class Build {
     this.#deps = deps;
     this.status = new StatusLog(deps.maxLogBytes);
     this.createdAtNs = deps.clock.nowNs();
-    checkEntitlements(request.entitlements, deps.allowedEntitlements);
+    this.#checkEntitlements();
     this.#exporters = request.exporters.map(({ type, attributes }) =>
       deps.exporters.create(type, withEpoch(attributes, request.options)),
     );
@@ -135,6 +136,7 @@ export class Build {
       target: request.options.get('target') ?? '',
       exporters: request.exporters.map(({ type }) => type),
       ...(request.traceparent === undefined ? {} : { traceparent: request.traceparent }),
+      ...(request.client === undefined ? {} : { client: request.client }),
     });
     let end: BuildEvent | undefined;
     try {
@@ -198,6 +200,18 @@ export class Build {
         outcomes.flatMap((outcome, index) => (outcome.descriptor === undefined ? [] : [[index, outcome.descriptor] as const])),
       ),
     };
+  }
+
+  #checkEntitlements(): void {
+    const { entitlements, client } = this.request;
+    for (const entitlement of entitlements) {
+      if (this.#deps.allowedEntitlements.has(entitlement)) continue;
+      const atNs = this.createdAtNs;
+      this.#deps.sink.emit({ type: 'request-denied', build: this.id, atNs, what: entitlement, ...(client && { client }) });
+      throw new BuildError('denied', `granting entitlement ${entitlement} is not allowed by build daemon configuration`, {
+        hint: 'add it to insecure-entitlements in the daemon configuration',
+      });
+    }
   }
 
   async #frontendResult(): Promise<FrontendResult> {
@@ -282,12 +296,3 @@ export function withEpoch(
 }
 
 /** @throws BuildError `denied` for an entitlement that the daemon's configuration does not allow. */
-function checkEntitlements(requested: readonly string[], allowed: ReadonlySet<string>): void {
-  for (const entitlement of requested) {
-    if (!allowed.has(entitlement)) {
-      throw new BuildError('denied', `granting entitlement ${entitlement} is not allowed by build daemon configuration`, {
-        hint: 'add it to insecure-entitlements in the daemon configuration',
-      });
-    }
-  }
-}

@@ -5,6 +5,7 @@ import { rfc3339 } from '../../core/clock.ts';
 import { BuildError, GRPC } from '../../core/errors.ts';
 import type { TypedAttributes } from '../build/build.ts';
 import type { Builder } from '../build/builder.ts';
+import type { AuditSink, Client } from '../events.ts';
 import type { PruneRequest as GcRequest } from '../gc/prune.ts';
 import type { History } from '../history/history.ts';
 import { timestampOf } from '../history/status-log.ts';
@@ -20,7 +21,7 @@ import {
   type UsageRecord,
   UsageRecordSchema,
 } from '../proto/gen/moby/buildkit/v1/control_pb.ts';
-import { type CallContext, type Handlers, type RawStream, raw } from '../rpc/handlers.ts';
+import { type CallContext, type Handlers, type Peer, type RawStream, raw } from '../rpc/handlers.ts';
 import type { SnapshotUsage } from '../snapshot/ports.ts';
 import { asBuildFailure } from './build-failure.ts';
 import { buildkitVersionOf, type WorkerInfo, workerRecordOf } from './worker-record.ts';
@@ -41,6 +42,8 @@ export interface ControlDeps {
   readonly disk: DiskUsage;
   readonly worker: WorkerInfo;
   readonly clock: Clock;
+  /** Hears of what administrators do through this service. */
+  readonly audit?: AuditSink;
   readonly acceptSession: (stream: RawStream, context: CallContext) => Promise<void>;
 }
 
@@ -78,8 +81,23 @@ export function controlHandlers(deps: ControlDeps): Handlers<typeof Control> {
         maxUsedBytes: Number(request.maxUsedSpace),
         minFreeBytes: Number(request.minFreeSpace),
       };
-      for await (const record of disk.prune({ filters: filter, all, keepDurationNs: keepDuration, ...bounds }, context.signal))
-        yield usageRecord(record);
+      const what = `${all ? 'all ' : ''}${filter.filter((one) => one !== '').join(' ') || 'everything unused'}`;
+      const removed = { records: 0, bytes: 0, ok: false };
+      try {
+        for await (const record of disk.prune(
+          { filters: filter, all, keepDurationNs: keepDuration, ...bounds },
+          context.signal,
+        )) {
+          removed.records += 1;
+          removed.bytes += record.sizeBytes;
+          yield usageRecord(record);
+        }
+        removed.ok = true;
+      } finally {
+        const detail = `${removed.records} records, ${removed.bytes} bytes`;
+        const outcome = removed.ok ? 'ok' : 'failed';
+        deps.audit?.record({ type: 'prune', outcome, client: clientOf(context.peer), what, detail });
+      }
     },
     async *listenBuildHistory(request, context) {
       sendTimestamp(context);
@@ -89,9 +107,11 @@ export function controlHandlers(deps: ControlDeps): Handlers<typeof Control> {
         context.signal,
       );
     },
-    async updateBuildHistory(request) {
-      const { Pinned, Delete, Finalize } = request;
-      await history.update(request.Ref, { pinned: Pinned, delete: Delete, finalize: Finalize });
+    async updateBuildHistory(request, context) {
+      const { Ref, Pinned, Delete, Finalize } = request;
+      await history.update(Ref, { pinned: Pinned, delete: Delete, finalize: Finalize });
+      if (Delete)
+        deps.audit?.record({ type: 'history-delete', outcome: 'ok', client: clientOf(context.peer), what: Ref, build: Ref });
       return create(UpdateBuildHistoryResponseSchema);
     },
   };
@@ -133,7 +153,14 @@ function solveRequest(request: SolveRequest, context: CallContext) {
     entitlements: request.Entitlements,
     internal: request.Internal,
     traceparent: context.headers.get('traceparent'),
+    client: { ...clientOf(context.peer), ...(request.Session === '' ? {} : { session: request.Session }) },
   };
+}
+
+/** A client on a unix socket has no address of its own. */
+function clientOf({ transport, address, identity }: Peer): Client {
+  const peer = transport === 'tls' || transport === 'tcp' ? `${transport} ${address}` : transport;
+  return { peer, ...(identity === undefined ? {} : { identity }) };
 }
 
 /** @throws BuildError `invalid-input` for two exports of equal type and attributes. */

@@ -53,6 +53,7 @@ export function recordedProgress(): { readonly progress: StepProgress; readonly 
   const progress: StepProgress = {
     log: () => undefined,
     usage: () => undefined,
+    used: () => undefined,
     phase: () => undefined,
     status(id) {
       const at = lines.push(id) - 1;

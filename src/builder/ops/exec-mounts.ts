@@ -164,6 +164,7 @@ class Preparation {
     if (options === undefined) throw new BuildError('invalid-input', 'invalid secret mount options');
     if (options.ID === '') throw new BuildError('invalid-input', 'secret ID missing from mount options');
     const data = await this.#deps.readSecret(this.#context.sessions(), options.ID, this.#context.signal);
+    this.#context.progress.used('secret', options.ID, data !== undefined);
     if (data === undefined) {
       if (options.optional) return;
       throw secretMissing(options.ID);
@@ -185,6 +186,7 @@ class Preparation {
       if (!options.optional || signal.aborted) throw error; // a client may answer anything for a key it does not have
       return undefined;
     });
+    this.#context.progress.used('ssh', ID === '' ? 'default' : ID, agent !== undefined);
     if (agent === undefined) {
       if (options.optional) return;
       throw new BuildError('not-found', `no SSH key ${JSON.stringify(ID)} forwarded from the client`, UNTYPED);

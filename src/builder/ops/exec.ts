@@ -73,6 +73,8 @@ class Execution {
 
   async #runProcess(mounts: PreparedMounts, env: readonly string[]): Promise<SandboxExit> {
     const { progress } = this.#context;
+    if (this.#exec.network === NetMode.HOST) progress.used('entitlement', 'network.host', true);
+    if (this.#exec.security === SecurityMode.INSECURE) progress.used('entitlement', 'security.insecure', true);
     const out = redactor(this.#secrets, (data) => progress.log(1, data));
     const err = redactor(this.#secrets, (data) => progress.log(2, data));
     try {
@@ -120,6 +122,7 @@ class Execution {
     for (const { ID, name, optional } of this.#exec.secretenv) {
       if (ID === '') throw new BuildError('invalid-input', `secret ID missing for ${goQuote(name)} environment variable`);
       const value = await this.#deps.readSecret(this.#context.sessions(), ID, this.#context.signal);
+      this.#context.progress.used('secret', ID, value !== undefined);
       if (value === undefined && !optional) throw secretMissing(ID);
       if (value !== undefined) this.#secrets.push(value);
       env.push(`${name}=${Buffer.from(value ?? []).toString()}`);

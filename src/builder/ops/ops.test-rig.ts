@@ -63,6 +63,8 @@ export interface Ran {
   readonly err: string;
   readonly phases: readonly StepPhase[];
   readonly usage: StepUsage | undefined;
+  /** What auditors were told, as `kind id granted`. */
+  readonly used: readonly string[];
 }
 
 export async function openOpsRig(t: TestContext): Promise<OpsRig> {
@@ -119,6 +121,7 @@ export async function openOpsRig(t: TestContext): Promise<OpsRig> {
       const logs: { stream: 1 | 2; data: Uint8Array }[] = [];
       const phases: StepPhase[] = [];
       let usage: StepUsage | undefined;
+      const used: string[] = [];
       const context: OpContext = {
         signal: options.signal ?? new AbortController().signal,
         sessions: () => ['session'],
@@ -133,6 +136,7 @@ export async function openOpsRig(t: TestContext): Promise<OpsRig> {
           usage: (told) => {
             usage = told;
           },
+          used: (kind, id, granted) => used.push(`${kind} ${id} ${granted}`),
         },
       };
       const text = (wanted: 1 | 2): string =>
@@ -141,7 +145,7 @@ export async function openOpsRig(t: TestContext): Promise<OpsRig> {
         .resolve(vertexOf(init, inputs.length, options.ignoreCache === true))
         .exec(context, inputs)) as Snapshot[];
       held.push(...results);
-      return { results, out: text(1), err: text(2), phases, usage };
+      return { results, out: text(1), err: text(2), phases, usage, used };
     },
   };
 }

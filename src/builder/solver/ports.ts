@@ -3,7 +3,7 @@
  * live and where keys are kept is behind these ports.
  */
 import type { CacheDigest, VertexDigest } from '../../core/digest.ts';
-import type { ReadPath, StepPhase, StepUsage } from '../events.ts';
+import type { ReadPath, SensitiveKind, StepPhase, StepUsage } from '../events.ts';
 import type { Vertex } from '../llb/definition.ts';
 
 /**
@@ -54,6 +54,8 @@ export interface StepProgress {
   /** Reports how long a phase took, from `startedAtNs` until now. */
   phase(phase: StepPhase, startedAtNs: bigint): void;
   usage(usage: StepUsage): void;
+  /** Tells auditors that the step was given (or refused) something by name; never the value. */
+  used(kind: SensitiveKind, id: string, granted: boolean): void;
 }
 export interface StatusLine {
   update(current: number, total?: number): void;

@@ -63,6 +63,7 @@ export class StepReporter {
       usage: (usage) => {
         this.#usage = usage;
       },
+      used: (kind, id, granted) => this.#tell({ type: 'sensitive-use', atNs: this.#clock.nowNs(), kind, id, granted }),
     };
     return this.#progress;
   }
@@ -186,7 +187,7 @@ export class StepReporter {
       this.#missed = this.#missed.filter((old) => old.type !== 'step-status' || old.id !== body.id);
     this.#missed.push(body);
     if (body.type === 'step-finished') {
-      this.#missed = this.#missed.filter(({ type }) => type !== 'step-log'); // late-comers are shown how it ended
+      this.#missed = this.#missed.filter(({ type }) => type !== 'step-log' && type !== 'sensitive-use'); // late-comers are shown how it ended
       this.#missedLogBytes = 0;
     }
     while (this.#missedLogBytes > MAX_REPLAYED_LOG_BYTES || this.#missed.length > MAX_REPLAYED_EVENTS) this.#forgetOldest();

@@ -184,6 +184,7 @@ class GitInstance implements SourceInstance {
     for (const { id, token } of candidates) {
       const bytes = await this.#deps.readSecret(context.sessions(), id, context.signal);
       if (bytes === undefined) continue;
+      context.progress.used('secret', id, true);
       const text = Buffer.from(bytes).toString();
       const header = token ? `basic ${Buffer.from(`x-access-token:${text}`).toString('base64')}` : text;
       const scope = /^https:\/\/(?:www\.)?github\.com\//.exec(remote)?.[0] ?? remote; // submodules on GitHub share the token

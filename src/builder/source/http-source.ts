@@ -165,6 +165,7 @@ class HttpInstance implements SourceInstance {
         if (authHeaderSecret !== '' || context.signal.aborted) throw error;
         return undefined; // optional
       });
+      if (value !== undefined || authHeaderSecret !== '') context.progress.used('secret', id, value !== undefined);
       if (value !== undefined) return { authorization: `${prefix}${new TextDecoder().decode(value)}` };
     }
     if (authHeaderSecret !== '') throw new BuildError('not-found', `failed to retrieve HTTP auth secret ${authHeaderSecret}`);

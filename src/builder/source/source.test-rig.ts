@@ -87,6 +87,7 @@ export function contextOf(
     progress: {
       log: () => undefined,
       usage: () => undefined,
+      used: () => undefined,
       phase: () => undefined,
       status(id) {
         const at = lines.push(id) - 1;

@@ -237,6 +237,25 @@ export const SETTINGS: readonly Setting[] = [
   live('cooper.drain-timeout', 'duration', 'How long running builds may go on after SIGTERM before they are cancelled.', {
     default: '30s',
   }),
+  live(
+    'cooper.audit.enabled',
+    'boolean',
+    'Write the audit log: secrets, ssh agents and entitlements used, acts of administrators.',
+    {
+      default: 'true',
+    },
+  ),
+  live('cooper.audit.dir', 'text', 'Folder of the audit log; on another disk than the state folder it survives a full one.', {
+    default: '<root>/audit',
+  }),
+  live('cooper.audit.max-file-size', 'size', 'A file of the audit log is full at this size, and after a day.', {
+    default: '16MiB',
+  }),
+  live('cooper.audit.max-size', 'size', 'All files of the audit log together; the oldest are removed.', { default: '256MiB' }),
+  live('cooper.audit.max-age', 'duration', 'Files of the audit log older than this are removed.', { default: '2160h' }),
+  live('cooper.telemetry.enabled', 'boolean', 'False: builds are neither counted, traced nor audited, and objectives see none.', {
+    default: 'true',
+  }),
   live('cooper.log.max-build-bytes', 'size', 'Output of one build that is kept; what is above is counted and dropped.', {
     default: '64MiB',
   }),

@@ -1,10 +1,12 @@
 /** The configuration as the daemon uses it: every value typed, every default filled in. */
 
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { defaultBounds, defaultPolicies, type GcPolicy, type SpaceBounds } from '../../builder/gc/policy.ts';
 import type { RegistryHostConfig } from '../../builder/registry/endpoints.ts';
 import type { RuntimeChoice } from '../../builder/worker/runtime.ts';
 import { BuildError } from '../../core/errors.ts';
+import type { AuditLimits } from '../../telemetry/audit/audit-files.ts';
 import { type ParsedAddress, parseAddress, parseHostPort } from '../addresses.ts';
 import type { Values } from '../config/load.ts';
 import type { DiskSpace } from '../config/units.ts';
@@ -32,6 +34,10 @@ export interface DaemonConfig {
   readonly admission: { readonly maxBuilds: number; readonly maxQueued: number };
   readonly otlpEndpoint: string | undefined;
   readonly drainTimeoutMs: number;
+  /** Undefined: no audit log. */
+  readonly audit: { readonly dir: string; readonly limits: AuditLimits } | undefined;
+  /** False: nothing of builds is counted, traced or audited. */
+  readonly telemetry: boolean;
   readonly maxLogBytes: number;
 }
 
@@ -78,8 +84,24 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     admission: { maxBuilds: number('cooper.admission.max-builds', 256), maxQueued: number('cooper.admission.max-queued', 1024) },
     otlpEndpoint: text('cooper.otlp.endpoint'),
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
+    audit: auditOf(values, root, diskSizeOf),
+    telemetry: (values.get('cooper.telemetry.enabled') as boolean | undefined) ?? true,
     drainTimeoutMs: Number((values.get('cooper.drain-timeout') as bigint | undefined) ?? 30_000_000_000n) / 1e6,
   };
+}
+
+function auditOf(values: Values, root: string, diskSizeOf: DiskSizeOf): DaemonConfig['audit'] {
+  if (values.get('cooper.audit.enabled') === false) return undefined;
+  const dir = (values.get('cooper.audit.dir') as string | undefined) ?? join(root, 'audit');
+  if (!dir.startsWith('/')) throw new BuildError('invalid-input', `cooper.audit.dir must be an absolute path, not "${dir}"`);
+  const bytes = (key: string, otherwise: number): number =>
+    bytesOf(values.get(key) as DiskSpace | undefined, diskSizeOf(dir)) ?? otherwise;
+  const maxFileBytes = bytes('cooper.audit.max-file-size', 16 * 1024 * 1024);
+  const maxTotalBytes = bytes('cooper.audit.max-size', 256 * 1024 * 1024);
+  if (maxTotalBytes < maxFileBytes)
+    throw new BuildError('invalid-input', 'cooper.audit.max-size must be at least cooper.audit.max-file-size');
+  const maxAgeNs = (values.get('cooper.audit.max-age') as bigint | undefined) ?? 2_160n * 3_600_000_000_000n;
+  return { dir, limits: { maxFileBytes, maxTotalBytes, maxAgeMs: Number(maxAgeNs / 1_000_000n) } };
 }
 
 function logLevel(values: Values): DaemonConfig['log']['level'] {

@@ -98,7 +98,9 @@ export async function startDaemon(
       clock,
       version: VERSION,
       instance: hostname(),
-      collectorUrl: collectorUrlOf(process.env, config.otlpEndpoint),
+      collectorUrl: config.telemetry ? collectorUrlOf(process.env, config.otlpEndpoint) : undefined,
+      enabled: config.telemetry,
+      ...(config.audit === undefined ? {} : { audit: config.audit }),
       onTrouble: (what, error) => (error === undefined ? log.info(what) : log.warn(what, { error })),
     }),
   );
@@ -274,6 +276,7 @@ export async function startDaemon(
           disk: collector,
           worker,
           clock,
+          audit: telemetry.audit,
           acceptSession: (stream, context) => sessions.accept(stream, context),
         }),
       ),
@@ -360,6 +363,12 @@ export async function startDaemon(
     opsUrl: opsServer?.url,
     async drain() {
       log.info('draining', { builds: builder.running });
+      telemetry.audit.record({
+        type: 'drain',
+        outcome: 'ok',
+        client: { peer: 'signal' },
+        what: `${builder.running} builds running`,
+      });
       admission.drain();
       draining.abort();
       await Promise.all(listeners.map((listener) => listener.close()));
