@@ -81,7 +81,7 @@ function overlayTrees(snapshots: string, sys: Sys, options: readonly string[]): 
     mountView(chain, at) {
       const [lowest] = chain;
       if (chain.length === 1 && lowest !== undefined) return { dir: treeOf(lowest), mounted: false };
-      mkdirSync(at, { mode: 0o700 });
+      mkdirSync(at, { mode: 0o700, recursive: true }); // a run that was killed while it looked leaves the empty directory
       try {
         // One lower layer is not allowed without an upper one, hence the case above.
         sys.mountOverlay({

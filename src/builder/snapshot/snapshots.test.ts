@@ -222,6 +222,17 @@ test('overlay: a chain of 200 steps mounts, and the first file is still there', 
   await top[Symbol.asyncDispose]();
 });
 
+test('overlay: a snapshot that was looked at when the daemon was killed can be looked at again', needsRoot, async (t) => {
+  const rig = await openRig(t, { snapshotter: 'overlay' });
+  const below = await step(rig.snapshots, undefined, (dir) => writeFileSync(join(dir, 'a'), '1'));
+  const { id } = await step(rig.snapshots, below, (dir) => writeFileSync(join(dir, 'b'), '2'));
+  await rig.suspend();
+  mkdirSync(join(rig.dir, 'snapshots', id, 'view')); // the mount went with the process, its directory did not
+  const snapshots = await rig.reopen();
+  await using snapshot = (await snapshots.open(id)) as Snapshot;
+  assert.deepEqual(Object.keys(await readView(snapshot)).sort(), ['a', 'b']);
+});
+
 test('overlay: what is put straight into the layer of a snapshot is in its tree', needsRoot, async (t) => {
   const { snapshots } = await openRig(t, { snapshotter: 'overlay' });
   await using base = await step(snapshots, undefined, (dir) => writeFileSync(join(dir, 'below'), 'b'));
