@@ -208,6 +208,8 @@ export type BuildEvent =
       /** Peak memory, CPU and IO of the step's process, when one ran. */
       readonly usage?: StepUsage;
     })
+  /** About once a second while a step's process runs; never for a shorter one. The same object reaches every build that shares the step. */
+  | (OfStep & { readonly type: 'step-resources'; readonly sample: ResourceSample })
   | (OfBuild & {
       readonly type: 'build-finished';
       readonly result: BuildResult;
@@ -216,10 +218,53 @@ export type BuildEvent =
       readonly error?: string;
     });
 
+/** One resource under pressure: share of the last 10 s in which some, or all, processes had to wait for it, and all such time. */
+export interface Pressure {
+  readonly some: { readonly avg10: number; readonly totalNs: bigint };
+  readonly full: { readonly avg10: number; readonly totalNs: bigint };
+}
+export interface ResourcePressure {
+  readonly cpu?: Pressure;
+  readonly memory?: Pressure;
+  readonly io?: Pressure;
+}
+
+/** What a running step uses. A figure that the kernel does not show here is absent. Counts are since the process started. */
+export interface ResourceSample {
+  readonly atNs: bigint;
+  readonly cpuNs?: bigint;
+  readonly throttledNs?: bigint;
+  readonly memoryBytes?: number;
+  readonly peakMemoryBytes?: number;
+  /** Of the step itself, when it has a limit. */
+  readonly memoryLimitBytes?: number;
+  readonly readBytes?: bigint;
+  readonly writeBytes?: bigint;
+  readonly processes?: number;
+  readonly pressure?: ResourcePressure;
+}
+
+/** A process of the step was killed for lack of memory. */
+export interface OomKill {
+  /** `step`: the step's own limit was reached. `daemon`: the memory of the group above, or of the machine, was used up. */
+  readonly scope: 'step' | 'daemon';
+  /** Name of the process, when the kernel's log tells it. */
+  readonly process?: string;
+  readonly peakBytes: number;
+  readonly limitBytes?: number;
+}
+
 export interface StepUsage {
   readonly cpuNs: bigint;
+  /** 0 where it cannot be known. */
   readonly peakMemoryBytes: number;
   readonly oomKilled: boolean;
+  readonly oom?: OomKill;
+  readonly memoryLimitBytes?: number;
+  readonly throttledNs?: bigint;
+  readonly readBytes?: bigint;
+  readonly writeBytes?: bigint;
+  readonly pressure?: ResourcePressure;
 }
 
 /** The types a client may name, see cache/remote/ports.ts. */

@@ -106,7 +106,7 @@ test('a wait that was over when the step started is not taken off its duration',
 
 test('a step killed for lack of memory is counted', async () => {
   const { sample } = played({ steps: [{ name: 'RUN', op: 'exec', fails: 'step-failed', oomKilled: true }] });
-  assert.equal(await sample(/cooper_worker_oom_kills_total/), 1);
+  assert.equal(await sample(/cooper_worker_oom_kills_total\{scope="daemon"\}/), 1);
 });
 
 test('queued builds show their number and the age of the oldest; ended ones show nowhere', async () => {

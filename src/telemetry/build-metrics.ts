@@ -2,12 +2,13 @@
  * Build events in, instruments out. State per build is dropped when the build ends; nothing here waits, and nothing here can fail a
  * build (metrics.ts never throws on data).
  */
-import type { BuildEvent, BuildId, CacheLocation, EventSink, StepInfo } from '../builder/events.ts';
+import type { BuildEvent, BuildId, CacheLocation, EventSink, ResourceSample, StepInfo } from '../builder/events.ts';
 import { type Clock, nsToSeconds } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import { assertNever, ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
 import * as catalog from './catalog.ts';
 import type { ExemplarLabels, Metrics } from './metrics.ts';
+import { countEnd, countResources, showRunning } from './step-resources.ts';
 
 /** Where the spans of a build are, so that an observation can point at one. */
 export interface SpanLookup {
@@ -22,6 +23,8 @@ interface StepState {
   hit: CacheLocation | undefined;
   missed: boolean;
   outcome: string | undefined;
+  /** The last one of a process that runs. */
+  sample: ResourceSample | undefined;
 }
 interface BuildState {
   readonly internal: boolean;
@@ -124,6 +127,12 @@ function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
       build.warnings += 1;
       metrics.add(catalog.STEP_WARNINGS, {});
       return;
+    case 'step-resources': {
+      const step = stepOf(build, event.step);
+      if (firstSeen(out.counted, event.sample)) countResources(metrics, step.sample, event.sample);
+      step.sample = event.sample;
+      return;
+    }
     case 'step-finished':
       return onStepFinished(out, build, event);
     case 'build-finished':
@@ -140,6 +149,7 @@ const newStep = (info: StepInfo | undefined): StepState => ({
   hit: undefined,
   missed: false,
   outcome: undefined,
+  sample: undefined,
 });
 
 /** A step reported before it was announced is counted too, as an internal one. */
@@ -180,10 +190,10 @@ function onStepFinished(
   const op = step.info?.op ?? 'internal';
   if (op === 'export') build.exportEndedAtNs = event.atNs;
   if (event.usage !== undefined && firstSeen(counted, event.usage)) {
-    metrics.add(catalog.STEP_CPU, {}, nsToSeconds(event.usage.cpuNs));
-    metrics.observe(catalog.STEP_PEAK_MEMORY, {}, event.usage.peakMemoryBytes);
-    if (event.usage.oomKilled) metrics.add(catalog.WORKER_OOM_KILLS, {});
+    countResources(metrics, step.sample, event.usage);
+    countEnd(metrics, event.usage);
   }
+  step.sample = undefined;
   if (event.outcome !== 'cached' && step.startedAtNs !== undefined) {
     const outcome = event.outcome === 'executed' || event.outcome === 'cancelled' ? event.outcome : 'failed';
     const seconds = nsToSeconds(event.atNs - step.startedAtNs - step.queuedNs);
@@ -244,6 +254,10 @@ function collectBuilds(metrics: Metrics, builds: ReadonlyMap<BuildId, BuildState
   metrics.set(catalog.BUILDS_IN_FLIGHT, { state: 'queued' }, queued.length);
   metrics.set(catalog.BUILDS_IN_FLIGHT, { state: 'running' }, users.length - queued.length);
   metrics.set(catalog.QUEUE_LENGTH, {}, queued.length);
+  showRunning(
+    metrics,
+    [...builds.values()].flatMap(({ steps }) => [...steps.values()].flatMap(({ sample }) => sample ?? [])),
+  );
   const oldestNs = queued[0]?.queuedAtNs ?? nowNs; // the map keeps the order of arrival
   metrics.set(catalog.QUEUE_OLDEST_AGE, {}, nsToSeconds(nowNs - oldestNs));
 }

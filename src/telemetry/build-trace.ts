@@ -275,6 +275,7 @@ function recordStep(step: StepTrace, event: StepEvent): void {
     case 'sensitive-use':
       return addEvent(step, `${event.kind} ${event.granted ? 'used' : 'refused'}`, event.atNs, { 'cooper.audit.id': event.id });
     case 'step-log':
+    case 'step-resources': // the finished step tells the sum; a sample a second would crowd out the picture
       return;
     case 'step-finished':
       step.endNs = event.atNs;
@@ -332,5 +333,21 @@ function usageAttributes(usage: StepUsage | undefined): Attributes {
     'cooper.step.cpu_seconds': nsToSeconds(usage.cpuNs),
     'cooper.step.peak_memory_bytes': usage.peakMemoryBytes,
     'cooper.step.oom_killed': usage.oomKilled,
+    ...(usage.memoryLimitBytes !== undefined && { 'cooper.step.memory_limit_bytes': usage.memoryLimitBytes }),
+    ...(usage.readBytes !== undefined && { 'cooper.step.io_read_bytes': usage.readBytes }),
+    ...(usage.writeBytes !== undefined && { 'cooper.step.io_write_bytes': usage.writeBytes }),
+    ...(usage.throttledNs !== undefined && { 'cooper.step.cpu_throttled_seconds': nsToSeconds(usage.throttledNs) }),
+    ...(usage.oom !== undefined && { 'cooper.step.oom_scope': usage.oom.scope }),
+    ...(usage.oom?.process !== undefined && { 'cooper.step.oom_process': usage.oom.process }),
+    ...pressureAttributes(usage),
   };
+}
+
+/** Time that at least one process of the step, or all of them, had to wait for the resource. */
+function pressureAttributes({ pressure }: StepUsage): Attributes {
+  const entries = Object.entries(pressure ?? {}).flatMap(([resource, { some, full }]) => [
+    [`cooper.step.pressure_${resource}_some_seconds`, nsToSeconds(some.totalNs)],
+    [`cooper.step.pressure_${resource}_full_seconds`, nsToSeconds(full.totalNs)],
+  ]);
+  return Object.fromEntries(entries) as Attributes;
 }

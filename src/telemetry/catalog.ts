@@ -52,6 +52,7 @@ export const STEP_CACHE = ['hit_memory', 'hit_local', 'hit_remote', 'hit_implied
 export const STEP_OUTCOMES = ['executed', 'failed', 'cancelled'] as const;
 export const BUILD_PHASES = ['queue', 'solve', 'export', 'total'] as const;
 export const CACHE_KINDS = ['regular', 'internal', 'frontend', 'source.local', 'source.git.checkout', 'exec.cachemount'] as const;
+export const PRESSURE_RESOURCES = ['cpu', 'memory', 'io'] as const;
 export const REGISTRY_OPS = ['ping', 'token', 'manifest-get', 'manifest-put', 'blob-get', 'blob-head', 'blob-upload'] as const;
 export const CODE_CLASSES = ['2xx', '3xx', '4xx', '429', '5xx', 'network'] as const;
 export const TELEMETRY_SIGNALS = ['spans', 'client_spans', 'logs', 'events', 'audit'] as const;
@@ -177,9 +178,51 @@ export const CACHE_SAVED = declare('counter', 'cooper_cache_saved_seconds_total'
 });
 export const STEP_CPU = declare('counter', 'cooper_step_cpu_seconds_total', {
   unit: 'seconds',
-  help: 'CPU time that processes of RUN steps have used.',
+  help: 'CPU time that processes of RUN steps have used; grows while a step runs.',
   labels: {},
   example: 'sum(rate(cooper_step_cpu_seconds_total[5m]))',
+});
+export const STEP_CPU_THROTTLED = declare('counter', 'cooper_step_cpu_throttled_seconds_total', {
+  unit: 'seconds',
+  help: 'Time that processes of RUN steps were held back by a CPU limit.',
+  labels: {},
+  example: 'sum(rate(cooper_step_cpu_throttled_seconds_total[5m]))',
+});
+export const STEP_IO_BYTES = declare('counter', 'cooper_step_io_bytes_total', {
+  unit: 'bytes',
+  help: 'Bytes that RUN steps read from and wrote to disks; grows while a step runs.',
+  labels: { direction: ['read', 'write'] },
+  example: 'sum by (direction) (rate(cooper_step_io_bytes_total[5m]))',
+});
+export const STEP_PRESSURE = declare('counter', 'cooper_step_pressure_seconds_total', {
+  unit: 'seconds',
+  help: 'Time in which some, or all, processes of a finished RUN step waited for the resource (kernel pressure stall information).',
+  labels: { resource: PRESSURE_RESOURCES, kind: ['some', 'full'] },
+  example: 'sum by (resource, kind) (rate(cooper_step_pressure_seconds_total[5m]))',
+});
+export const RUNNING_MEMORY = declare('gauge', 'cooper_running_steps_memory_bytes', {
+  unit: 'bytes',
+  help: 'Memory that the RUN steps now running hold together; sampled about once a second, steps below a second left out.',
+  labels: {},
+  example: 'sum(cooper_running_steps_memory_bytes)',
+});
+export const RUNNING_PROCESSES = declare('gauge', 'cooper_running_steps_processes', {
+  unit: 'count',
+  help: 'Processes of the RUN steps now running.',
+  labels: {},
+  example: 'sum(cooper_running_steps_processes)',
+});
+export const RUNNING_MEMORY_OF_LIMIT = declare('gauge', 'cooper_running_steps_memory_limit_used_ratio', {
+  unit: 'ratio',
+  help: 'Memory of the running RUN step that is nearest to its own limit, as a share of the limit; 0 when none has a limit.',
+  labels: {},
+  example: 'max(cooper_running_steps_memory_limit_used_ratio)',
+});
+export const RUNNING_PRESSURE = declare('gauge', 'cooper_running_steps_pressure_ratio', {
+  unit: 'ratio',
+  help: 'Share of the last 10 s in which some, or all, processes of the worst running RUN step waited for the resource.',
+  labels: { resource: PRESSURE_RESOURCES, kind: ['some', 'full'] },
+  example: 'max by (resource) (cooper_running_steps_pressure_ratio{kind="full"})',
 });
 export const STEP_PEAK_MEMORY = declare('histogram', 'cooper_step_peak_memory_bytes', {
   unit: 'bytes',
@@ -228,9 +271,9 @@ export const WORKER_SLOTS = declare('gauge', 'cooper_worker_slots', {
 });
 export const WORKER_OOM_KILLS = declare('counter', 'cooper_worker_oom_kills_total', {
   unit: 'count',
-  help: 'Steps in which the kernel killed a process for lack of memory.',
-  labels: {},
-  example: 'sum(increase(cooper_worker_oom_kills_total[1h]))',
+  help: "RUN steps in which the kernel killed a process for lack of memory: at the step's own limit, or because the daemon's or the machine's was used up.",
+  labels: { scope: ['step', 'daemon'] },
+  example: 'sum by (scope) (increase(cooper_worker_oom_kills_total[1h]))',
 });
 
 // ---- disk
@@ -482,7 +525,14 @@ export const CATALOG: readonly MetricSpec[] = [
   CACHE_MISSES,
   CACHE_SAVED,
   STEP_CPU,
+  STEP_CPU_THROTTLED,
+  STEP_IO_BYTES,
+  STEP_PRESSURE,
   STEP_PEAK_MEMORY,
+  RUNNING_MEMORY,
+  RUNNING_PROCESSES,
+  RUNNING_MEMORY_OF_LIMIT,
+  RUNNING_PRESSURE,
   STEP_LOG_BYTES,
   STEP_LOG_CLIPPED_BYTES,
   STEPS_IN_FLIGHT,

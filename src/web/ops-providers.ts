@@ -13,6 +13,8 @@ export interface BuildSummary {
   readonly error?: string;
   readonly steps?: { readonly total: number; readonly completed: number; readonly cached: number };
   readonly traceId?: string;
+  /** Of a running build: its RUN steps that have run for a second or more, and what they use together. */
+  readonly running?: { readonly steps: number; readonly memoryBytes: number; readonly processes: number };
 }
 export interface ReadyCheck {
   readonly name: string;

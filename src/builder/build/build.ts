@@ -12,6 +12,7 @@ import type { Descriptor } from '../content/ports.ts';
 import { type BuildEvent, type BuildId, type BuildResult, type Client, type EventSink, fanOut } from '../events.ts';
 import type { ExportContext, Exporter, ExportOutcome } from '../exporter/ports.ts';
 import type { FrontendRef, FrontendResult } from '../frontend/ports.ts';
+import { ResourceLog } from '../history/resource-log.ts';
 import { StatusLog } from '../history/status-log.ts';
 import type { Definition } from '../proto/gen/pb/ops_pb.ts';
 import type { Snapshot } from '../snapshot/ports.ts';
@@ -51,6 +52,7 @@ const EMPTY_RESULT: FrontendResult = { refs: { kind: 'single', ref: undefined },
 export class Build {
   readonly request: BuildRequest;
   readonly status: StatusLog;
+  readonly resources = new ResourceLog();
   readonly bridge: BuildBridge;
   readonly createdAtNs: bigint;
   readonly #deps: BuilderDeps;
@@ -74,7 +76,7 @@ export class Build {
     this.#exporters = request.exporters.map(({ type, attributes }) =>
       deps.exporters.create(type, withEpoch(attributes, request.options)),
     );
-    this.#sink = fanOut([this.status, deps.sink], onSinkError);
+    this.#sink = fanOut([this.status, this.resources, deps.sink], onSinkError);
     if (request.sessionId !== '') this.#sessions.push(request.sessionId);
     this.#returned.promise.catch(() => {}); // a Return after the build ended is nobody's error
     this.#job = deps.solver.newJob({

@@ -173,6 +173,7 @@ export class Builder {
       const spans = traceBlobOf(build.id);
       return spans === undefined ? undefined : await history.blob(TRACE_MEDIA_TYPE, spans);
     };
+    if (!build.resources.isEmpty) history.note(build.id, 'resources', build.resources.toJson());
     await history.completed(record, attachTrace, TRACE_DELAY_MS);
   }
 }

@@ -52,6 +52,7 @@ export function recordedProgress(): { readonly progress: StepProgress; readonly 
   const lines: string[] = [];
   const progress: StepProgress = {
     log: () => undefined,
+    resources: () => {},
     usage: () => undefined,
     used: () => undefined,
     phase: () => undefined,

@@ -38,6 +38,8 @@ export interface HistoryQuery {
   /** 0 is no limit; N > 0 gives the N newest, newest first. */
   readonly limit: number;
 }
+/** What we keep of a build beside BuildKit's record, as JSON. */
+export type NoteKind = 'resources';
 type Listener = (event: BuildHistoryEvent) => void;
 interface Stored {
   record: BuildHistoryRecord;
@@ -52,7 +54,10 @@ export async function openHistory(options: {
   readonly clock: Clock;
   readonly retention: Retention;
 }): Promise<History> {
-  await options.metadata.define(['create table if not exists history (ref text primary key, record blob not null)']);
+  await options.metadata.define([
+    'create table if not exists history (ref text primary key, record blob not null)',
+    'create table if not exists history_notes (ref text not null, kind text not null, body text not null, primary key (ref, kind))',
+  ]);
   const history = new History(options);
   for (const row of await options.metadata.read('select record from history', []))
     history.restore(fromBinary(BuildHistoryRecordSchema, row.record as Uint8Array));
@@ -166,6 +171,20 @@ export class History {
     }
   }
 
+  /** Keeps something more of a build, for as long as its record; a note of the same kind is replaced. */
+  note(ref: string, kind: NoteKind, value: object): void {
+    this.#metadata.write(
+      'insert into history_notes (ref, kind, body) values (?, ?, ?) on conflict (ref, kind) do update set body = excluded.body',
+      [ref, kind, JSON.stringify(value)],
+    );
+  }
+
+  /** Notes of a build by kind; empty for one that has none. */
+  async notes(ref: string): Promise<Partial<Record<NoteKind, unknown>>> {
+    const rows = await this.#metadata.read('select kind, body from history_notes where ref = ?', [ref]);
+    return Object.fromEntries(rows.map(({ kind, body }) => [String(kind), JSON.parse(String(body))]));
+  }
+
   /** Active builds, stored ones, then live events unless `earlyExit`; ends when the signal aborts. */
   async *listen(query: HistoryQuery, signal: AbortSignal): AsyncGenerator<BuildHistoryEvent> {
     const matchesRef = (record: BuildHistoryRecord): boolean => query.ref === '' || record.Ref === query.ref;
@@ -241,6 +260,7 @@ export class History {
     const { record } = stored;
     this.#stored.delete(record.Ref);
     this.#metadata.write('delete from history where ref = ?', [record.Ref]);
+    this.#metadata.write('delete from history_notes where ref = ?', [record.Ref]);
     await this.#metadata.flush();
     stored.lease[Symbol.dispose]();
     for (const digest of ownBlobsOf(record)) await this.#content.remove(digest);

@@ -1,5 +1,6 @@
 /** Exec ops: a command in a container, its mounts, and what it leaves behind. */
 import { BuildError, GRPC } from '../../core/errors.ts';
+import type { OomKill } from '../events.ts';
 import type { Vertex } from '../llb/definition.ts';
 import { type ExecOp, type LinuxResources, type Meta, NetMode, type ProxyEnv, SecurityMode } from '../proto/gen/pb/ops_pb.ts';
 import type { Op, OpContext, Result } from '../solver/ports.ts';
@@ -108,6 +109,7 @@ class Execution {
       resources: resourcesOf(this.#vertex.options.linuxResources),
       removeMountStubs: meta.removeMountStubsRecursive,
       onOutput,
+      onSample: (sample) => this.#context.progress.resources(sample),
       signal: this.#context.signal,
     };
   }
@@ -133,11 +135,29 @@ class Execution {
   #check({ status, usage }: SandboxExit): void {
     const valid = this.#meta.validExitCodes;
     if (valid.length === 0 ? status === 0 : valid.includes(status)) return;
-    const what = usage.oomKilled ? 'cannot allocate memory' : `exit code: ${status}`;
-    throw new BuildError('step-failed', `${this.#incomplete()}: ${what}`, {
+    if (usage.oom !== undefined) throw this.#outOfMemory(status, usage.oom);
+    throw new BuildError('step-failed', `${this.#incomplete()}: exit code: ${status}`, {
       grpcCode: GRPC.UNKNOWN,
       exitCode: status,
-      ...(usage.oomKilled ? { hint: 'the step was killed for want of memory: raise its limit or let it need less' } : {}),
+    });
+  }
+
+  /** The user's own limit is the user's to raise; memory that we or the machine ran out of is not. */
+  #outOfMemory(exitCode: number, { scope, process, peakBytes, limitBytes }: OomKill): BuildError {
+    const facts = [
+      ...(process === undefined ? [] : [`process ${process}`]),
+      ...(peakBytes === 0 ? [] : [`peak ${sizeText(peakBytes)}`]),
+      ...(limitBytes === undefined ? [] : [`limit ${sizeText(limitBytes)}`]),
+    ];
+    const own = scope === 'step';
+    const whose = own ? '' : ' of the builder';
+    const text = `cannot allocate memory: killed: out of memory${whose}${facts.length === 0 ? '' : ` (${facts.join(', ')})`}`;
+    return new BuildError(own ? 'step-failed' : 'exhausted', `${this.#incomplete()}: ${text}`, {
+      grpcCode: GRPC.UNKNOWN,
+      exitCode,
+      hint: own
+        ? "raise the step's memory limit or let it need less"
+        : 'give the builder more memory, run fewer steps at once (worker.oci.max-parallelism), or limit the memory of steps',
     });
   }
 
@@ -158,6 +178,12 @@ class Execution {
   #incomplete(): string {
     return `process ${goQuote(this.#meta.args.join(' '))} did not complete successfully`;
   }
+}
+
+/** `64.0 MiB` */
+function sizeText(bytes: number): string {
+  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), 4);
+  return power === 0 ? `${bytes} B` : `${(bytes / 1024 ** power).toFixed(1)} ${['', 'K', 'M', 'G', 'T'][power]}iB`;
 }
 
 function networkOf(mode: ExecOp['network']): SandboxSpec['network'] {

@@ -9,7 +9,15 @@ import { systemClock } from '../../core/clock.ts';
 import { vertexDigestOf } from '../../core/digest.ts';
 import type { StepPhase, StepUsage } from '../events.ts';
 import type { Vertex } from '../llb/definition.ts';
-import { ExecOpSchema, type MetaSchema, type MountSchema, type Op, OpSchema, PlatformSchema } from '../proto/gen/pb/ops_pb.ts';
+import {
+  ExecOpSchema,
+  LinuxResourcesSchema,
+  type MetaSchema,
+  type MountSchema,
+  type Op,
+  OpSchema,
+  PlatformSchema,
+} from '../proto/gen/pb/ops_pb.ts';
 import type { Snapshot } from '../snapshot/ports.ts';
 import { openRig as openSnapshotRig, step } from '../snapshot/snapshots.test-rig.ts';
 import type { OpContext, Result } from '../solver/ports.ts';
@@ -53,6 +61,8 @@ export interface OpsRig {
 }
 export interface RunOptions {
   readonly ignoreCache?: boolean;
+  /** Limit of the step. */
+  readonly memoryBytes?: bigint;
   readonly signal?: AbortSignal;
   readonly traceparent?: string;
   readonly onLog?: () => void;
@@ -133,6 +143,7 @@ export async function openOpsRig(t: TestContext): Promise<OpsRig> {
           },
           status: () => ({ update: () => {}, done: () => {} }),
           phase: (phase) => phases.push(phase),
+          resources: () => {},
           usage: (told) => {
             usage = told;
           },
@@ -141,16 +152,18 @@ export async function openOpsRig(t: TestContext): Promise<OpsRig> {
       };
       const text = (wanted: 1 | 2): string =>
         Buffer.concat(logs.filter(({ stream }) => stream === wanted).map(({ data }) => data)).toString();
-      const results = (await resolver
-        .resolve(vertexOf(init, inputs.length, options.ignoreCache === true))
-        .exec(context, inputs)) as Snapshot[];
+      const results = (await resolver.resolve(vertexOf(init, inputs.length, options)).exec(context, inputs)) as Snapshot[];
       held.push(...results);
       return { results, out: text(1), err: text(2), phases, usage, used };
     },
   };
 }
 
-function vertexOf(init: OpInit, inputCount: number, ignoreCache: boolean): Vertex {
+function vertexOf(
+  init: OpInit,
+  inputCount: number,
+  { ignoreCache = false, memoryBytes }: { readonly ignoreCache?: boolean; readonly memoryBytes?: bigint },
+): Vertex {
   const bytes = toBinary(OpSchema, create(OpSchema, { op: init }));
   return {
     digest: vertexDigestOf(bytes),
@@ -163,7 +176,8 @@ function vertexOf(init: OpInit, inputCount: number, ignoreCache: boolean): Verte
       description: {},
       exportCache: undefined,
       progressGroup: undefined,
-      linuxResources: undefined,
+      linuxResources:
+        memoryBytes === undefined ? undefined : create(LinuxResourcesSchema, { memory: memoryBytes, memorySwap: memoryBytes }),
     },
     platform: undefined,
     sources: [],

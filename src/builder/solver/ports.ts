@@ -3,7 +3,7 @@
  * live and where keys are kept is behind these ports.
  */
 import type { CacheDigest, VertexDigest } from '../../core/digest.ts';
-import type { ReadPath, SensitiveKind, StepPhase, StepUsage } from '../events.ts';
+import type { ReadPath, ResourceSample, SensitiveKind, StepPhase, StepUsage } from '../events.ts';
 import type { Vertex } from '../llb/definition.ts';
 
 /**
@@ -56,6 +56,8 @@ export interface StepProgress {
   usage(usage: StepUsage): void;
   /** Tells auditors that the step was given (or refused) something by name; never the value. */
   used(kind: SensitiveKind, id: string, granted: boolean): void;
+  /** What the step uses now. */
+  resources(sample: ResourceSample): void;
 }
 export interface StatusLine {
   update(current: number, total?: number): void;

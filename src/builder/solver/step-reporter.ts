@@ -64,6 +64,7 @@ export class StepReporter {
         this.#usage = usage;
       },
       used: (kind, id, granted) => this.#tell({ type: 'sensitive-use', atNs: this.#clock.nowNs(), kind, id, granted }),
+      resources: (sample) => this.#tell({ type: 'step-resources', atNs: sample.atNs, sample }),
     };
     return this.#progress;
   }
@@ -185,6 +186,7 @@ export class StepReporter {
     if (body.type === 'step-log') this.#missedLogBytes += body.data.byteLength;
     if (body.type === 'step-status')
       this.#missed = this.#missed.filter((old) => old.type !== 'step-status' || old.id !== body.id);
+    if (body.type === 'step-resources') this.#missed = this.#missed.filter(({ type }) => type !== 'step-resources');
     this.#missed.push(body);
     if (body.type === 'step-finished') {
       this.#missed = this.#missed.filter(({ type }) => type !== 'step-log' && type !== 'sensitive-use'); // late-comers are shown how it ended

@@ -86,6 +86,7 @@ export function contextOf(
     sessions: () => sessions,
     progress: {
       log: () => undefined,
+      resources: () => {},
       usage: () => undefined,
       used: () => undefined,
       phase: () => undefined,

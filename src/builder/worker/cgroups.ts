@@ -4,9 +4,11 @@
  * time. Version 1 (also hybrid) and version 2 are read; where there is neither or they cannot be written, CPU time comes from the
  * process itself and memory is 0.
  */
-import { accessSync, constants, existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StepUsage } from '../events.ts';
+import { type GroupFiles, type GroupReading, read, readGroup } from './group-readings.ts';
+import { killsOnMachine, oomKillOf } from './oom.ts';
 import type { ChildExit } from './sys/ports.ts';
 
 export type CgroupLayout = 'unified' | 'v1' | 'none';
@@ -16,8 +18,10 @@ export interface CgroupSlot {
   readonly path: string | undefined;
   /** Directory that names the container's processes; may not exist yet. Undefined without control groups. */
   containerDir(id: string): string | undefined;
-  /** What the step used, once the runtime has ended. `memoryLimit` 0 is none. */
-  usage(exit: ChildExit, memoryLimit: number): StepUsage;
+  /** What the step uses now, counted from where it began; undefined without control groups. */
+  reading(): GroupReading | undefined;
+  /** What the step used, once the runtime has ended. `id` is the container's; `memoryLimit` 0 is none. */
+  usage(exit: ChildExit, id: string, memoryLimit: number): StepUsage;
   release(): void;
 }
 
@@ -40,6 +44,8 @@ export class Cgroups {
   readonly #bases = new Set<string>();
   /** Version 1: the hierarchy whose cgroup.procs is read. */
   readonly #procs: string;
+  /** OOM kills of the machine that are accounted for; a higher count makes a failed step suspect. */
+  #killsSeen = killsOnMachine();
 
   constructor(options: CgroupOptions) {
     this.#options = options;
@@ -60,10 +66,15 @@ export class Cgroups {
     this.#busy.add(path);
     const baseline = this.#prepare(path);
     const without = this.layout === 'none';
+    const reading = (): GroupReading | undefined => {
+      const files = this.#files(path);
+      return files === undefined ? undefined : since(readGroup(files), baseline);
+    };
     return {
       path: without ? undefined : path,
       containerDir: (id) => (without ? undefined : join(this.#killDirectory(path), id)),
-      usage: (exit, memoryLimit) => this.#usage(path, baseline, exit, memoryLimit),
+      reading,
+      usage: (exit, id, memoryLimit) => this.#usage(path, reading(), exit, id, memoryLimit),
       release: () => {
         // A new group per step is the only way to a fresh memory.peak before Linux 6.12; in version 1 the peak can be reset.
         if (this.layout === 'unified') removeGroup(join(this.#mountPoint, path));
@@ -95,37 +106,50 @@ export class Cgroups {
     return join(this.#mountPoint, this.layout === 'v1' ? this.#procs : '', path);
   }
 
-  /** CPU time so far in a reused slot; its memory peak is set back. */
-  #prepare(path: string): bigint {
-    if (this.layout !== 'v1') return 0n;
+  /** What a reused slot has counted so far; its memory peak is set back. Version 2 slots are new each time. */
+  #prepare(path: string): GroupReading {
+    if (this.layout !== 'v1') return {};
     try {
       writeFileSync(join(this.#mountPoint, 'memory', path, 'memory.max_usage_in_bytes'), '0', { flag: 'r+' });
     } catch {
-      return 0n; // not made yet
+      return {}; // not made yet
     }
-    return number(read(join(this.#mountPoint, 'cpuacct', path, 'cpuacct.usage')));
+    const files = this.#files(path);
+    return files === undefined ? {} : readGroup(files);
   }
 
-  #usage(path: string, baseline: bigint, exit: ChildExit, memoryLimit: number): StepUsage {
-    const file = (...parts: string[]): string | undefined => read(join(this.#mountPoint, ...parts));
+  #files(path: string): GroupFiles | undefined {
+    if (this.layout === 'none') return undefined;
+    const layout = this.layout;
+    return { layout, dir: (resource) => join(this.#mountPoint, layout === 'unified' ? '' : resource, path) };
+  }
+
+  #usage(path: string, last: GroupReading | undefined, exit: ChildExit, id: string, memoryLimit: number): StepUsage {
+    const memoryDir = join(this.#mountPoint, this.layout === 'v1' ? 'memory' : '');
     // Not rusage's memory: a spawned process begins with the peak of the one that spawned it, so that would be the daemon's own.
-    const ofProcess = { cpuNs: BigInt(exit.userUs + exit.systemUs) * 1000n, peakMemoryBytes: 0 };
-    if (this.layout === 'unified') {
-      const cpu = field(file(path, 'cpu.stat'), 'usage_usec');
-      const peak = number(file(path, 'memory.peak'));
-      return {
-        cpuNs: cpu === undefined ? ofProcess.cpuNs : cpu * 1000n,
-        peakMemoryBytes: Number(peak),
-        oomKilled: (field(file(path, 'memory.events'), 'oom_kill') ?? 0n) > 0n,
-      };
-    }
-    if (this.layout === 'none') return { ...ofProcess, oomKilled: false };
-    const cpu = number(file('cpuacct', path, 'cpuacct.usage'));
-    const peak = Number(number(file('memory', path, 'memory.max_usage_in_bytes')));
+    const { peakMemoryBytes = 0, cpuNs, throttledNs, readBytes, writeBytes, pressure } = last ?? {};
+    const ofProcess = BigInt(exit.userUs + exit.systemUs) * 1000n;
+    const oom = oomKillOf({
+      exit,
+      group: this.layout === 'none' ? undefined : join(path, id),
+      peakBytes: peakMemoryBytes,
+      limitBytes: memoryLimit,
+      events: this.layout === 'unified' ? read(join(memoryDir, path, 'memory.events')) : undefined,
+      limitOf: (group) =>
+        numberOrUndefined(read(join(memoryDir, group, this.layout === 'v1' ? 'memory.limit_in_bytes' : 'memory.max'))),
+      killsBefore: this.#killsSeen,
+    });
+    if (exit.status !== 0) this.#killsSeen = killsOnMachine();
     return {
-      cpuNs: cpu > baseline ? cpu - baseline : ofProcess.cpuNs,
-      peakMemoryBytes: peak,
-      oomKilled: memoryLimit > 0 && exit.status === 128 + 9 && reachedLimit(peak, memoryLimit),
+      cpuNs: cpuNs === undefined || cpuNs === 0n ? ofProcess : cpuNs,
+      peakMemoryBytes,
+      oomKilled: oom !== undefined,
+      ...(oom === undefined ? {} : { oom }),
+      ...(memoryLimit > 0 ? { memoryLimitBytes: memoryLimit } : {}),
+      ...(throttledNs === undefined ? {} : { throttledNs }),
+      ...(readBytes === undefined ? {} : { readBytes }),
+      ...(writeBytes === undefined ? {} : { writeBytes }),
+      ...(pressure === undefined ? {} : { pressure }),
     };
   }
 
@@ -136,12 +160,19 @@ export class Cgroups {
   }
 }
 
-/**
- * Version 1 counts OOM kills in the victim's own group, which is gone with the container. A step that was killed and whose memory had
- * grown to the limit, but for the pages the kernel charges in advance, was killed for that.
- */
-function reachedLimit(peak: number, limit: number): boolean {
-  return peak >= limit - 64 * 4096 * 4;
+/** Counters of a slot that was used before, from where this step began. Pressure averages need no beginning; its totals do. */
+function since(now: GroupReading, base: GroupReading): GroupReading {
+  const grown = (value: bigint | undefined, from: bigint | undefined): bigint | undefined =>
+    value === undefined || from === undefined || value < from ? value : value - from;
+  const [cpuNs, throttledNs] = [grown(now.cpuNs, base.cpuNs), grown(now.throttledNs, base.throttledNs)];
+  const [readBytes, writeBytes] = [grown(now.readBytes, base.readBytes), grown(now.writeBytes, base.writeBytes)];
+  return {
+    ...now,
+    ...(cpuNs === undefined ? {} : { cpuNs }),
+    ...(throttledNs === undefined ? {} : { throttledNs }),
+    ...(readBytes === undefined ? {} : { readBytes }),
+    ...(writeBytes === undefined ? {} : { writeBytes }),
+  };
 }
 
 /** Ids of all processes in a group and below it; none when it does not exist. */
@@ -194,15 +225,5 @@ function subgroups(dir: string): string[] {
   }
 }
 
-function read(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
-}
-const number = (text: string | undefined): bigint => (/^\d+\s*$/.test(text ?? '') ? BigInt((text ?? '').trim()) : 0n);
-function field(text: string | undefined, name: string): bigint | undefined {
-  const value = new RegExp(`^${name} (\\d+)$`, 'm').exec(text ?? '')?.[1];
-  return value === undefined ? undefined : BigInt(value);
-}
+const numberOrUndefined = (text: string | undefined): number | undefined =>
+  text !== undefined && /^\d+\s*$/.test(text) ? Number(text) : undefined;

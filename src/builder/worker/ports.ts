@@ -1,5 +1,5 @@
 /** How a step's process is run. One implementation: sandbox.ts (runc or crun). */
-import type { StepUsage } from '../events.ts';
+import type { ResourceSample, StepUsage } from '../events.ts';
 
 export interface SandboxMount {
   /** Absolute path inside the container. */
@@ -45,6 +45,8 @@ export interface SandboxSpec {
   /** Mount points made for this run are removed after it; with this also the parent directories made for them. */
   readonly removeMountStubs: boolean;
   readonly onOutput: (stream: 1 | 2, data: Uint8Array) => void;
+  /** What the process uses, about once a second while it runs. */
+  readonly onSample?: (sample: ResourceSample) => void;
   readonly signal: AbortSignal;
 }
 export interface SandboxResources {

@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { throwIfAborted } from '../../core/abort.ts';
+import { systemClock } from '../../core/clock.ts';
 import { BuildError } from '../../core/errors.ts';
 import { type CgroupSlot, Cgroups, killGroupMembers, removeGroup } from './cgroups.ts';
 import { DEFAULT_HOSTNAME, type DnsConfig, hostsFile, resolvConf } from './host-files.ts';
@@ -26,6 +27,7 @@ import { groupsFile, recordGroups, startWatcher, sweepLeftovers } from './leftov
 import { noteMountStubs } from './mount-stubs.ts';
 import { runtimeSpec } from './oci-spec.ts';
 import type { Sandbox, SandboxExit, SandboxFile, SandboxMount, SandboxSpec } from './ports.ts';
+import { ResourceSampler } from './resource-sampler.ts';
 import { resolveInRoot } from './root-path.ts';
 import { findRuntime, type RuntimeChoice, type RuntimeInfo } from './runtime.ts';
 import { callRuntime, statusOf, throwRuntimeFailure } from './runtime-process.ts';
@@ -46,6 +48,12 @@ export interface SandboxOptions {
 }
 export interface OpenSandbox extends Sandbox, AsyncDisposable {
   readonly runtime: RuntimeInfo;
+  readonly accounting: Accounting;
+}
+/** Where the figures of a step's resources come from, and why from there. */
+export interface Accounting {
+  readonly source: 'cgroup-v2' | 'cgroup-v1' | 'rusage';
+  readonly reason: string;
 }
 
 const RUN_DIR_BYTES = 512 * 1024 * 1024; // 100 steps with ten secrets of the largest size; used only as it is filled
@@ -163,6 +171,7 @@ interface Run {
 class RuntimeSandbox implements OpenSandbox {
   readonly #parts: Parts;
   readonly #shared = new Map<string, string>();
+  readonly #sampler = new ResourceSampler(systemClock());
   #count = 0;
 
   constructor(parts: Parts) {
@@ -171,6 +180,13 @@ class RuntimeSandbox implements OpenSandbox {
 
   get runtime(): RuntimeInfo {
     return this.#parts.runtimeInfo;
+  }
+  get accounting(): Accounting {
+    const { cgroups, rootless } = this.#parts;
+    if (cgroups.layout === 'unified') return { source: 'cgroup-v2', reason: 'control groups, version 2' };
+    if (cgroups.layout === 'v1') return { source: 'cgroup-v1', reason: 'control groups, version 1' };
+    const why = rootless === true ? 'the daemon runs without root' : 'no control group can be written here';
+    return { source: 'rusage', reason: `${why}: only CPU time of finished steps is known, not memory, IO or pressure` };
   }
 
   async run(spec: SandboxSpec): Promise<SandboxExit> {
@@ -269,8 +285,11 @@ class RuntimeSandbox implements OpenSandbox {
     const { runtimeInfo: runtime, runDir, sys } = this.#parts;
     const { onOutput, signal } = spec;
     const group = slot.containerDir(id);
+    const memoryLimitBytes = Number(spec.resources.memoryBytes ?? 0n);
+    using _watch =
+      spec.onSample === undefined ? undefined : this.#sampler.watch({ slot, memoryLimitBytes, onSample: spec.onSample });
     const exit = await callRuntime({ runtime, id, bundle, stateDir: join(runDir, 'state'), group, onOutput, signal }, sys);
-    const usage = slot.usage(exit, Number(spec.resources.memoryBytes ?? 0n));
+    const usage = slot.usage(exit, id, memoryLimitBytes);
     if (exit.status === undefined) this.#clearAway(run);
     throwIfAborted(signal);
     const status = statusOf(exit);

@@ -153,6 +153,7 @@ export async function startDaemon(
     }),
   );
   log.info('runtime', { ...sandbox.runtime });
+  log[sandbox.accounting.source === 'rusage' ? 'warn' : 'info']('resources of steps', { ...sandbox.accounting });
 
   const sessions = stack.use(new SessionManager({ onEnded: (end) => telemetry.recorders.sessionEnded(end) }));
   const auths = createSessionAuths(sessions, Date.now);

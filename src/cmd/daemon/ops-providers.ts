@@ -36,12 +36,20 @@ export function opsProviders(parts: OpsParts): OpsProviders {
     ready: parts.ready,
     slo: () => parts.slo.report(),
     builds: async (limit) =>
-      [...history.active(), ...history.list()].slice(0, limit).map((record) => summaryOf(record, telemetry)),
+      [...history.active(), ...history.list()].slice(0, limit).map((record) => ({
+        ...summaryOf(record, telemetry),
+        ...runningNow(parts.builder, record),
+      })),
     build: async (ref) => {
       const record = history.find(ref);
       return record === undefined
         ? undefined
-        : { ...summaryOf(record, telemetry), record: toJson(BuildHistoryRecordSchema, record) };
+        : {
+            ...summaryOf(record, telemetry),
+            record: toJson(BuildHistoryRecordSchema, record),
+            ...(await parts.history.notes(ref)),
+            ...liveResources(parts.builder, record),
+          };
     },
     trace: async (ref) => {
       const live = telemetry.traceOf(ref);
@@ -52,6 +60,17 @@ export function opsProviders(parts: OpsParts): OpsProviders {
     },
     onError: parts.onError,
   };
+}
+
+function runningNow(builder: Builder, { Ref, CompletedAt }: BuildHistoryRecord): Pick<BuildSummary, 'running'> {
+  const build = CompletedAt === undefined ? builder.peek(Ref) : undefined;
+  return build === undefined ? {} : { running: build.resources.running() };
+}
+
+/** What the steps of a running build use now; the record tells it of a finished one. */
+function liveResources(builder: Builder, { Ref, CompletedAt }: BuildHistoryRecord): object {
+  const build = CompletedAt === undefined ? builder.peek(Ref) : undefined;
+  return build === undefined || build.resources.isEmpty ? {} : { resources: build.resources.toJson() };
 }
 
 function summaryOf(record: BuildHistoryRecord, telemetry: Telemetry): BuildSummary {
