@@ -372,9 +372,10 @@ const ANNOTATION_TEST: YamlValue = {
           short: pair.short,
           root_cause: 'capacity',
           exhaustion: ['12.5h', '48h', '120h', '167.4h'][index] ?? '',
+          budget_spent: `${pair.budgetPercent}%`,
         },
         exp_annotations: {
-          summary: `Build latency: the error budget burns fast enough to spend ${pair.budgetPercent} % of the week's budget in ${pair.long}.`,
+          summary: `Build latency: the error budget burns fast enough to spend ${pair.budgetPercent} % of the budget of 7d in ${pair.long}.`,
           description: `540 of 600 builds in the last ${pair.long} were bad (burn rate 18.0, this alert is for ${['13.44', '3.5', '1.4', '1'][index]} and more); -1700% of the budget of 7d is left.`,
           ...linksOf('CooperBuildLatencyBurn'),
         },

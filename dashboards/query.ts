@@ -1,5 +1,5 @@
 /** PromQL from the catalogue: a selector that names a label or value the daemon never emits does not come into being. */
-import { exposedNamesOf, type Labels, type MetricSpec } from '../src/telemetry/metric-spec.ts';
+import { exposedNamesOf, type Labels, type MetricSpec, valuesOf } from '../src/telemetry/metric-spec.ts';
 
 /** Matchers every panel shares: the dashboard's variables. */
 const SCOPE = ['job=~"$job"', 'instance=~"$instance"'];
@@ -15,7 +15,7 @@ export function selector(metric: MetricSpec, labels: Labels = {}, suffix: Suffix
 }
 
 function matcher(metric: MetricSpec, label: string, value: string): string {
-  const allowed = metric.labels[label];
+  const allowed = valuesOf(metric, label);
   if (allowed === undefined) throw new Error(`${metric.name} has no label ${label}`);
   const negated = value.startsWith('!');
   const values = value.replace(/^!/, '').split('|');

@@ -2,7 +2,7 @@
 import { factorOf } from '../src/slo/arithmetic.ts';
 import { OBJECTIVES } from '../src/slo/objectives.ts';
 import type { Objective } from '../src/slo/spec.ts';
-import { SLO_BUDGET, SLO_BURN, SLO_EVENTS, SLO_GOOD, SLO_STATE } from '../src/telemetry/catalog.ts';
+import { SLO_BUDGET, SLO_BURN, SLO_EVENTS, SLO_GOOD, SLO_STATE } from '../src/telemetry/catalog-slo.ts';
 import type { Panel, Threshold } from './grafana.ts';
 import { aggregate } from './query.ts';
 

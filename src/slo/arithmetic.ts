@@ -2,19 +2,23 @@
  * The arithmetic of error budgets, pure. It works on counts, never on ratios of ratios: a window weighs events, not minutes. The
  * comparisons leave half an event of room, because Prometheus extrapolates `increase()` and the generated rules must decide alike.
  */
-import { type BurnPair, type Objective, WINDOW_SECONDS, WINDOWS, type WindowName } from './spec.ts';
+import { type BurnPair, type Confidence, DEFAULT_GATE, gateOf, type LowTrafficGate, type Objective, windowsOf } from './spec.ts';
+import { secondsOf, type WindowName } from './windows.ts';
 
 export interface Counts {
   readonly good: number;
   readonly total: number;
 }
 export type CountsOver = (window: WindowName) => Counts;
+/** What of an objective decides whether a pair fires. */
+export type Judged = Pick<Objective, 'period' | 'target' | 'pairs' | 'gate'>;
 
-/** One-sided 95 %. */
-export const WILSON_Z = 1.645;
-/** One failure is an anecdote, whatever share of few events it is. */
-export const MIN_FAILURES = 2;
+export const NO_EVENTS: Counts = { good: 0, total: 0 };
 export const HALF_AN_EVENT = 0.5;
+
+const Z: Readonly<Record<Confidence, number>> = { 0.9: 1.2816, 0.95: 1.645, 0.99: 2.3263 };
+/** Standard score of a one-sided confidence. */
+export const zOf = (confidence: Confidence): number => Z[confidence];
 
 export const badOf = ({ good, total }: Counts): number => Math.max(total - good, 0);
 export const isEmpty = ({ total }: Counts): boolean => total < HALF_AN_EVENT;
@@ -29,9 +33,12 @@ export function budgetLeftOf(counts: Counts, target: number): number {
   return isEmpty(counts) ? 1 : 1 - badOf(counts) / (counts.total * (1 - target));
 }
 
+/** The fastest a budget can burn: with nothing but failures. A factor at or above it is never passed. */
+export const maxBurnOf = (target: number): number => 1 / (1 - target);
+
 /** Burn rate at which a pair's long window spends its percentage of the period's budget. */
 export function factorOf(pair: BurnPair, period: WindowName): number {
-  return (pair.budgetPercent / 100) * (WINDOW_SECONDS[period] / WINDOW_SECONDS[pair.long]);
+  return (pair.budgetPercent / 100) * (secondsOf(period) / secondsOf(pair.long));
 }
 
 /** Share of bad events at which a pair fires. Above 1 it never can. */
@@ -39,56 +46,72 @@ export function thresholdOf(pair: BurnPair, objective: Pick<Objective, 'period' 
   return factorOf(pair, objective.period) * (1 - objective.target);
 }
 
-/** Lower end of the Wilson score interval for `bad` of `total`: the share of failures we can be 95 % sure of. */
-export function wilsonLower(bad: number, total: number): number {
+/** Lower end of the Wilson score interval for `bad` of `total`: the share of failures we can be sure of at `confidence`. */
+export function wilsonLower(bad: number, total: number, confidence: Confidence = DEFAULT_GATE.confidence): number {
   if (total <= 0) return 0;
-  const z2 = WILSON_Z * WILSON_Z;
+  const z = zOf(confidence);
+  const z2 = z * z;
   const share = Math.min(bad / total, 1);
-  const spread = WILSON_Z * Math.sqrt((share * (1 - share)) / total + z2 / (4 * total * total));
+  const spread = z * Math.sqrt((share * (1 - share)) / total + z2 / (4 * total * total));
   return Math.max((share + z2 / (2 * total) - spread) / (1 + z2 / total), 0);
 }
 
 /** Fewest events that can convince the gate when all of them are bad: n / (n + z^2) must pass the threshold. */
-export function fewestEventsFor(threshold: number): number {
+export function fewestEventsFor(threshold: number, gate: LowTrafficGate = DEFAULT_GATE): number {
   if (threshold >= 1) return Number.POSITIVE_INFINITY;
-  const z2 = WILSON_Z * WILSON_Z;
-  return Math.max(MIN_FAILURES, Math.floor((threshold * z2) / (1 - threshold)) + 1);
+  const z2 = zOf(gate.confidence) ** 2;
+  return Math.max(gate.minBad, Math.floor((threshold * z2) / (1 - threshold)) + 1);
 }
 
-/** Are the failures in these counts enough to be believed: at least two, and surely above the threshold? */
-export function gatePasses(counts: Counts, threshold: number): boolean {
+/** Are the failures in these counts enough to be believed: not too few, and surely above the threshold? */
+export function gatePasses(counts: Counts, threshold: number, gate: LowTrafficGate = DEFAULT_GATE): boolean {
   const bad = badOf(counts);
-  return bad > MIN_FAILURES - HALF_AN_EVENT && wilsonLower(bad, counts.total) > threshold;
+  return bad > gate.minBad - HALF_AN_EVENT && wilsonLower(bad, counts.total, gate.confidence) > threshold;
+}
+
+/**
+ * Is less than `below` (1 untouched, 0 spent) of the budget left, surely? An account needs a budget of one whole event at least, and
+ * the gate's fewest failures; with less than that the Wilson bound must say so.
+ */
+export function budgetIsBelow(below: number, counts: Counts, objective: Pick<Objective, 'target' | 'gate'>): boolean {
+  const allowed = 1 - objective.target;
+  const left = budgetLeftOf(counts, objective.target);
+  if (isEmpty(counts) || (below === 0 ? left > 0 : left >= below)) return false;
+  const gate = gateOf(objective);
+  const accountable = counts.total * allowed >= 1 && badOf(counts) > gate.minBad - HALF_AN_EVENT;
+  return accountable || gatePasses(counts, (1 - below) * allowed, gate);
 }
 
 const onlyFailures = (counts: Counts): boolean => !isEmpty(counts) && counts.good < HALF_AN_EVENT;
 
-/** Windows from one to another, both included. */
-export const windowsBetween = (from: WindowName, to: WindowName): WindowName[] =>
-  WINDOWS.slice(WINDOWS.indexOf(from), WINDOWS.indexOf(to) + 1);
-/** Longer windows a pair may look at when its own holds too few events to decide. */
-export const extensionsOf = (pair: BurnPair, period: WindowName): WindowName[] => windowsBetween(pair.long, period).slice(1);
-
-/**
- * Does a pair fire? Long: the gate passes, or the window holds too few events to decide and the smallest longer window that holds
- * enough has nothing but failures (so a long run of few failures is not silence). Short: still burning now, where an empty short
- * window is widened up to the long one and then must hold nothing but failures (so one good build after them ends the alert).
- */
-export function pairFires(pair: BurnPair, objective: Pick<Objective, 'period' | 'target'>, over: CountsOver): boolean {
-  const threshold = thresholdOf(pair, objective);
-  const needed = fewestEventsFor(threshold);
-  const long = over(pair.long);
-  if (long.total > needed - HALF_AN_EVENT) {
-    return gatePasses(long, threshold) && stillBurning(pair, threshold, over);
-  }
-  const enough = extensionsOf(pair, objective.period).find((window) => over(window).total > needed - HALF_AN_EVENT);
-  return enough !== undefined && onlyFailures(over(enough));
+/** Windows of an objective from one to another, both included. */
+export function windowsBetween(objective: Judged, from: WindowName, to: WindowName): WindowName[] {
+  const [low, high] = [secondsOf(from), secondsOf(to)];
+  return windowsOf(objective).filter((window) => secondsOf(window) >= low && secondsOf(window) <= high);
 }
 
-function stillBurning(pair: BurnPair, threshold: number, over: CountsOver): boolean {
+/** The long window and, where the gate extends, the longer ones a pair looks at when it holds too few events to decide. */
+export const evidenceWindows = (pair: BurnPair, objective: Judged): WindowName[] =>
+  gateOf(objective).extend ? windowsBetween(objective, pair.long, objective.period) : [pair.long];
+
+/**
+ * Does a pair fire? The evidence: the smallest window from the long one on that holds enough events to convince anybody must pass the
+ * gate. So one failure is never enough, and a long run of few but failing events is not silence. And it must burn still: the short
+ * window is above the threshold, or the latest events, however long ago, are nothing but failures (so one good build ends the alert
+ * of a service that hardly builds).
+ */
+export function pairFires(pair: BurnPair, objective: Judged, over: CountsOver): boolean {
+  const threshold = thresholdOf(pair, objective);
+  const gate = gateOf(objective);
+  const enough = fewestEventsFor(threshold, gate) - HALF_AN_EVENT;
+  const evidence = evidenceWindows(pair, objective).find((window) => over(window).total > enough);
+  return evidence !== undefined && gatePasses(over(evidence), threshold, gate) && burnsStill(pair, objective, threshold, over);
+}
+
+function burnsStill(pair: BurnPair, objective: Judged, threshold: number, over: CountsOver): boolean {
   const short = over(pair.short);
   if (!isEmpty(short)) return badOf(short) / short.total > threshold;
-  const latest = windowsBetween(pair.short, pair.long).find((window) => !isEmpty(over(window)));
+  const latest = windowsBetween(objective, pair.short, objective.period).find((window) => !isEmpty(over(window)));
   return latest !== undefined && onlyFailures(over(latest));
 }
 
@@ -99,7 +122,7 @@ export function secondsToDetect(
   share: number,
 ): number | undefined {
   const threshold = thresholdOf(pair, objective);
-  return share <= threshold ? undefined : (threshold / share) * WINDOW_SECONDS[pair.long];
+  return share <= threshold ? undefined : (threshold / share) * secondsOf(pair.long);
 }
 
 /** Seconds after the last failure until the pair is silent again, after a long failure at `share`. */
@@ -109,26 +132,25 @@ export function secondsToReset(
   share: number,
 ): number | undefined {
   const threshold = thresholdOf(pair, objective);
-  return share <= threshold ? undefined : (1 - threshold / share) * WINDOW_SECONDS[pair.short];
+  return share <= threshold ? undefined : (1 - threshold / share) * secondsOf(pair.short);
 }
 
-/** What is wrong with an objective: pairs that can never fire, or fire inside the budget. Empty when sound. */
-export function problemsOf(objective: Objective): string[] {
-  const problems: string[] = [];
-  const { name, target, period } = objective;
-  if (!(target > 0 && target < 1)) problems.push(`${name}: the target ${target} is not between 0 and 1`);
-  const maxBurn = 1 / (1 - target);
-  for (const pair of objective.pairs) {
-    const factor = factorOf(pair, period);
-    const which = `${name}: the ${pair.severity} pair ${pair.long}/${pair.short}`;
-    if (factor >= maxBurn)
-      problems.push(`${which} needs a burn rate of ${round(factor)}, but a target of ${target} allows ${round(maxBurn)} at most`);
-    if (factor < 1) problems.push(`${which} has the factor ${round(factor)}: it would fire while the budget holds`);
-    if (WINDOW_SECONDS[pair.short] >= WINDOW_SECONDS[pair.long]) problems.push(`${which}: the short window is not shorter`);
-    if (WINDOW_SECONDS[pair.long] >= WINDOW_SECONDS[period])
-      problems.push(`${which}: the long window is not shorter than the period`);
-  }
-  return problems;
+/** Seconds a budget of which `left` (0 to 1) remains lasts at a burn rate; undefined when it is not being spent. */
+export function secondsToExhaustion(left: number, burnRate: number | undefined, period: WindowName): number | undefined {
+  if (burnRate === undefined || burnRate <= 0) return undefined;
+  return (Math.max(left, 0) / burnRate) * secondsOf(period);
 }
 
-const round = (value: number): number => Math.round(value * 100) / 100;
+/**
+ * Several objectives as one: the weighted mean of their shares of good events, over the parts that have events, as counts at the
+ * effective sample size (sum of weights, squared, over the sum of weight^2 / events), so that the gate knows how sure it is.
+ */
+export function combined(parts: readonly { readonly counts: Counts; readonly weight: number }[]): Counts {
+  const active = parts.filter(({ counts, weight }) => !isEmpty(counts) && weight > 0);
+  if (active.length === 0) return NO_EVENTS;
+  const sum = (of: (part: { counts: Counts; weight: number }) => number): number =>
+    active.reduce((total, part) => total + of(part), 0);
+  const weights = sum(({ weight }) => weight);
+  const total = weights ** 2 / sum(({ weight, counts }) => weight ** 2 / counts.total);
+  return { good: (total * sum(({ weight, counts }) => weight * (counts.good / counts.total))) / weights, total };
+}

@@ -1,25 +1,30 @@
 /**
  * Recorded counts of one objective: good and total per slot of time, in memory for as long as the period, kept in a store across
- * restarts. Sums over a window come from prefix sums, so an evaluation costs a few binary searches however busy the daemon is.
+ * restarts. Running sums make a window two binary searches, however long it is and however busy the daemon.
  */
 import { type Counts, isEmpty } from './arithmetic.ts';
-import type { Timeslices } from './spec.ts';
+import type { BudgetAdjustment, Budgeting } from './spec.ts';
 
 /** Width of a slot. Windows are whole numbers of slots; a window's far edge is exact to one slot. */
 export const SLOT_SECONDS = 30;
 
-export interface SlotRow extends Counts {
-  readonly slo: string;
+export interface SlotCounts extends Counts {
   /** Start of the slot, seconds since the Unix epoch, a multiple of SLOT_SECONDS. */
   readonly slotS: number;
+}
+export interface SlotRow extends SlotCounts {
+  readonly slo: string;
 }
 
 export const slotOf = (nowS: number): number => Math.floor(nowS / SLOT_SECONDS) * SLOT_SECONDS;
 
 interface Slot {
-  readonly startS: number;
+  readonly slotS: number;
   good: number;
   total: number;
+  /** Sums of everything up to and with this slot since the history began. */
+  goodSoFar: number;
+  totalSoFar: number;
 }
 
 export class CountHistory {
@@ -35,46 +40,42 @@ export class CountHistory {
   add(slotS: number, { good, total }: Counts): void {
     if (total <= 0) return;
     const newest = this.#slots.at(-1);
-    if (newest !== undefined && newest.startS >= slotS) {
+    if (newest !== undefined && newest.slotS >= slotS) {
       newest.good += good;
       newest.total += total;
-    } else {
-      this.#slots.push({ startS: slotS, good, total });
+      newest.goodSoFar += good;
+      newest.totalSoFar += total;
+      return;
     }
+    const before = newest ?? { goodSoFar: 0, totalSoFar: 0 };
+    this.#slots.push({ slotS, good, total, goodSoFar: before.goodSoFar + good, totalSoFar: before.totalSoFar + total });
     this.#forget(slotS - this.#keepS - SLOT_SECONDS);
   }
 
   /** Events of the last `windowS` seconds, the slot that is being filled included. */
   over(windowS: number, nowS: number): Counts {
-    let good = 0;
-    let total = 0;
-    for (const slot of this.#since(slotOf(nowS) + SLOT_SECONDS - windowS)) {
-      good += slot.good;
-      total += slot.total;
-    }
-    return { good, total };
+    const toS = slotOf(nowS) + SLOT_SECONDS;
+    return this.between(toS - windowS, toS);
   }
 
-  /** The same window in slices: `total` slices with events, `good` of them at or above the threshold. Slices align to the epoch. */
-  slicesOver(windowS: number, nowS: number, { sliceSeconds, threshold }: Timeslices): Counts {
-    const slices = new Map<number, { good: number; total: number }>();
-    for (const slot of this.#since(slotOf(nowS) + SLOT_SECONDS - windowS)) {
-      const start = Math.floor(slot.startS / sliceSeconds);
-      const slice = slices.get(start) ?? { good: 0, total: 0 };
-      slice.good += slot.good;
-      slice.total += slot.total;
-      slices.set(start, slice);
-    }
-    const filled = [...slices.values()].filter((slice) => !isEmpty(slice));
-    return { good: filled.filter((slice) => slice.good / slice.total >= threshold).length, total: filled.length };
+  /** Events of the slots that start in [fromS, toS). */
+  between(fromS: number, toS: number): Counts {
+    const [before, last] = [this.#slots[this.#firstFrom(fromS) - 1], this.#slots[this.#firstFrom(toS) - 1]];
+    if (last === undefined || (before !== undefined && before.slotS >= last.slotS)) return { good: 0, total: 0 };
+    const first = this.#slots[0] as Slot;
+    return {
+      good: last.goodSoFar - (before?.goodSoFar ?? first.goodSoFar - first.good),
+      total: last.totalSoFar - (before?.totalSoFar ?? first.totalSoFar - first.total),
+    };
   }
 
   /** The last `windowS` seconds as `buckets` equal parts, oldest first: the bars of a chart. Empty parts are zeros. */
   buckets(windowS: number, nowS: number, buckets: number): Counts[] {
     const fromS = slotOf(nowS) + SLOT_SECONDS - windowS;
     const parts = Array.from({ length: buckets }, () => ({ good: 0, total: 0 }));
-    for (const slot of this.#since(fromS)) {
-      const part = parts[Math.min(Math.floor(((slot.startS - fromS) / windowS) * buckets), buckets - 1)];
+    for (let index = this.#firstFrom(fromS); index < this.#slots.length; index++) {
+      const slot = this.#slots[index] as Slot;
+      const part = parts[Math.min(Math.floor(((slot.slotS - fromS) / windowS) * buckets), buckets - 1)];
       if (part === undefined) continue;
       part.good += slot.good;
       part.total += slot.total;
@@ -82,20 +83,68 @@ export class CountHistory {
     return parts;
   }
 
-  *#since(fromS: number): Generator<Slot> {
+  /** Slots with events, ascending. */
+  slots(): readonly SlotCounts[] {
+    return this.#slots;
+  }
+
+  #firstFrom(fromS: number): number {
     let low = 0;
     let high = this.#slots.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.#slots[middle]?.startS ?? 0) < fromS) low = middle + 1;
+      if ((this.#slots[middle]?.slotS ?? 0) < fromS) low = middle + 1;
       else high = middle;
     }
-    for (let index = low; index < this.#slots.length; index++) yield this.#slots[index] as Slot;
+    return low;
   }
 
   #forget(beforeS: number): void {
-    const first = this.#slots[0];
-    if (first === undefined || first.startS >= beforeS) return;
-    this.#slots = this.#slots.filter((slot) => slot.startS >= beforeS);
+    // In batches: dropping one slot at a time would copy the history every half minute.
+    if ((this.#slots[0]?.slotS ?? beforeS) >= beforeS - 3600) return;
+    this.#slots = this.#slots.filter(({ slotS }) => slotS >= beforeS);
   }
+}
+
+/** A history of slots as they are. */
+export function historyOf(slots: Iterable<SlotCounts>, keepS = Number.POSITIVE_INFINITY): CountHistory {
+  const history = new CountHistory(keepS);
+  for (const slot of slots) history.add(slot.slotS, slot);
+  return history;
+}
+
+/**
+ * Slots as the budgeting counts them. Slices are aligned to the epoch, complete ones only (as Prometheus sees them), and stand in
+ * the last slot they cover.
+ */
+export function budgeted(slots: readonly SlotCounts[], budgeting: Budgeting, nowS: number): SlotCounts[] {
+  if (budgeting.kind === 'occurrences') return [...slots];
+  const { sliceSeconds } = budgeting;
+  const slices = new Map<number, { good: number; total: number }>();
+  for (const { slotS, good, total } of slots) {
+    const end = (Math.floor(slotS / sliceSeconds) + 1) * sliceSeconds;
+    if (end > nowS) continue;
+    const slice = slices.get(end) ?? { good: 0, total: 0 };
+    slice.good += good;
+    slice.total += total;
+    slices.set(end, slice);
+  }
+  const worth = (ratio: number): number => (budgeting.kind === 'ratio-timeslices' ? ratio : ratio >= budgeting.threshold ? 1 : 0);
+  return [...slices]
+    .filter(([, slice]) => !isEmpty(slice))
+    .map(([end, { good, total }]) => ({ slotS: end - SLOT_SECONDS, good: worth(good / total), total: 1 }));
+}
+
+/** Slots with budget adjustments applied, in the order given; the same array when none applies. */
+export function adjusted(slots: readonly SlotCounts[], adjustments: readonly BudgetAdjustment[]): readonly SlotCounts[] {
+  return adjustments.reduce((rest, { fromS, toS, effect }) => {
+    const inside = ({ slotS }: SlotCounts): boolean => slotS + SLOT_SECONDS > fromS && slotS < toS;
+    if (effect.kind === 'exclude') return rest.filter((slot) => !inside(slot));
+    let left = effect.bad;
+    return rest.map((slot) => {
+      const forgiven = inside(slot) ? Math.min(left, slot.total - slot.good) : 0;
+      left -= forgiven;
+      return forgiven > 0 ? { ...slot, good: slot.good + forgiven } : slot;
+    });
+  }, slots);
 }

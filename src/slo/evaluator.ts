@@ -2,25 +2,26 @@
  * The SLO engine inside the daemon. It samples the counters of the catalogue, as Prometheus would, turns what they grew by into
  * recorded counts per slot, and judges the objectives over them. It needs no Prometheus and forgets nothing at a restart.
  *
- *   counters ──sample──► history (memory) ──report──► state, burn rates, budget
+ *   counters ──sample──► history (memory) ──judge──► state, burn rates, budget ──► report, gauges
  *                            │ └──► store (SQLite), loaded at start
+ *
+ *   ok ◄──► burning-ticket ◄──► burning-page     by the pairs that fire        exhausted   the period's budget is spent
+ *   idle    the period holds no event            unknown   nothing could be read: every verdict stays as it was
  */
 import { type Clock, nsToSeconds, rfc3339 } from '../core/clock.ts';
-import * as catalog from '../telemetry/catalog.ts';
-import { budgetLeftOf, burnRateOf, type Counts, factorOf, gatePasses, isEmpty, pairFires, problemsOf } from './arithmetic.ts';
+import { CATALOG, type MetricSpec } from '../telemetry/catalog.ts';
+import { SLO_INCONSISTENT } from '../telemetry/catalog-slo.ts';
+import type { Counts } from './arithmetic.ts';
 import { CountHistory, slotOf } from './count-history.ts';
-import type { CountStore } from './count-store.ts';
-import type { PairStatus, SloReport, SloState, SloStatus } from './report.ts';
-import { type Objective, WINDOW_SECONDS, WINDOWS, type WindowName } from './spec.ts';
-
-/** Reads sums of counters; the daemon's Metrics has this shape. */
-export interface CounterReader {
-  read(selections: readonly catalog.Selection[]): Promise<number[]>;
-}
-/** Writes gauges; the daemon's Metrics has this shape. */
-export interface GaugeWriter {
-  set<M extends catalog.MetricSpec<'gauge'>>(metric: M, labels: catalog.LabelsOf<M>, value: number): void;
-}
+import type { CountStore, FiringRow } from './count-store.ts';
+import { Coverage } from './coverage.ts';
+import { type Evidence, type Held, keptSecondsOf, statusOf, worstOf } from './judge.ts';
+import { errorsOf, problemsOf, problemText } from './lint.ts';
+import { type GaugeWriter, publish } from './publish.ts';
+import type { SloReport, SloStatus } from './report.ts';
+import { type CounterReader, Sampler } from './sampler.ts';
+import type { BudgetAdjustment, BurnPair, Objective } from './spec.ts';
+import { secondsOf } from './windows.ts';
 
 export interface EvaluatorOptions {
   readonly objectives: readonly Objective[];
@@ -28,38 +29,59 @@ export interface EvaluatorOptions {
   readonly gauges: GaugeWriter;
   readonly store: CountStore;
   readonly clock: Clock;
+  /** Maintenance windows and corrections, asked for at every evaluation. */
+  readonly adjustments?: () => readonly BudgetAdjustment[];
+  /** What objectives may read; the daemon's catalogue unless given. */
+  readonly catalogue?: readonly MetricSpec[];
   /** A sample or a write that failed; the evaluator goes on. */
   readonly onError: (error: unknown) => void;
 }
 
 const SAMPLE_MS = 10_000; // a third of a slot: what a crash can lose, and how late a burn can be seen
+/** A verdict that fires holds until this share of its short window was observed again after a gap. */
+const ENOUGH_COVERAGE = 0.5;
 
 interface Tracked {
   readonly objective: Objective;
+  /** Absent for composites. */
+  readonly sampler?: Sampler;
   readonly history: CountHistory;
-  /** Counter values at the last sample; counters of a new process start at 0. */
-  last: Counts;
+  readonly coverage: Coverage;
+  inconsistent: number;
+  /** By pair: since when it fires, seconds since the epoch. */
+  readonly firing: Map<string, number>;
 }
 
 export class SloEvaluator implements AsyncDisposable {
   readonly #options: EvaluatorOptions;
   readonly #tracked: readonly Tracked[];
   #timer: NodeJS.Timeout | undefined;
-  #sampling: Promise<void> = Promise.resolve();
+  #working: Promise<unknown> = Promise.resolve();
+  #keptFiring = '[]';
+  /** When all objectives could be read; what is kept over a restart. */
+  readonly #looks = new Coverage();
 
   private constructor(options: EvaluatorOptions) {
     this.#options = options;
-    this.#tracked = options.objectives.map((objective) => ({
-      objective,
-      history: new CountHistory(WINDOW_SECONDS[objective.period]),
-      last: { good: 0, total: 0 },
-    }));
+    this.#tracked = options.objectives.map((objective): Tracked => {
+      const { indicator } = objective;
+      const composite = indicator.kind === 'weighted' || indicator.kind === 'worst-of';
+      return {
+        objective,
+        ...(!composite && { sampler: new Sampler(indicator) }),
+        history: new CountHistory(keptSecondsOf(objective)),
+        coverage: new Coverage(),
+        inconsistent: 0,
+        firing: new Map(),
+      };
+    });
   }
 
   /** Loads what was recorded, then samples every ten seconds until disposed. Throws when an objective cannot work. */
   static async open(options: EvaluatorOptions): Promise<SloEvaluator> {
-    const problems = options.objectives.flatMap(problemsOf);
-    if (problems.length > 0) throw new Error(`objectives that cannot work: ${problems.join('; ')}`);
+    const context = { others: options.objectives, catalogue: options.catalogue ?? CATALOG };
+    const problems = errorsOf(options.objectives.flatMap((objective) => problemsOf(objective, context)));
+    if (problems.length > 0) throw new Error(`objectives that cannot work: ${problems.map(problemText).join('\n')}`);
     const evaluator = new SloEvaluator(options);
     await evaluator.#load();
     await evaluator.report();
@@ -70,19 +92,16 @@ export class SloEvaluator implements AsyncDisposable {
 
   /** Samples now, judges, and sets the cooper_slo_* gauges. */
   async report(): Promise<SloReport> {
-    this.#sampling = this.#sampling.then(() => this.#sample()).catch(this.#options.onError);
-    await this.#sampling;
-    const nowNs = this.#options.clock.nowNs();
-    const objectives = this.#tracked.map((tracked) => statusOf(tracked, nsToSeconds(nowNs)));
-    for (const status of objectives) this.#publish(status);
-    return { generatedAt: rfc3339(nowNs), objectives };
+    const done = this.#working.then(() => this.#evaluate());
+    this.#working = done.catch(() => {});
+    return done;
   }
 
   /** What an objective counted over its period, in `buckets` equal parts, oldest first; undefined for a name that is not an objective. */
   series(name: string, buckets: number): { readonly periodSeconds: number; readonly counts: readonly Counts[] } | undefined {
     const tracked = this.#tracked.find(({ objective }) => objective.name === name);
     if (tracked === undefined) return undefined;
-    const periodSeconds = WINDOW_SECONDS[tracked.objective.period];
+    const periodSeconds = secondsOf(tracked.objective.period);
     const nowS = nsToSeconds(this.#options.clock.nowNs());
     return { periodSeconds, counts: tracked.history.buckets(periodSeconds, nowS, buckets) };
   }
@@ -93,93 +112,136 @@ export class SloEvaluator implements AsyncDisposable {
     await this.report().catch(this.#options.onError);
   }
 
+  /** Recorded slots of one objective, ascending: what a report or a backtest reads. */
+  slotsOf(slo: string): ReturnType<CountHistory['slots']> {
+    return this.#tracked.find(({ objective }) => objective.name === slo)?.history.slots() ?? [];
+  }
+
   async #load(): Promise<void> {
-    const nowS = nsToSeconds(this.#options.clock.nowNs());
-    const longestS = Math.max(...this.#tracked.map(({ objective }) => WINDOW_SECONDS[objective.period]));
-    for (const row of await this.#options.store.load(slotOf(nowS - longestS))) {
-      this.#tracked.find(({ objective }) => objective.name === row.slo)?.history.add(row.slotS, row);
+    const { store, clock } = this.#options;
+    const nowS = nsToSeconds(clock.nowNs());
+    const sinceS = slotOf(nowS - Math.max(0, ...this.#tracked.map(({ objective }) => keptSecondsOf(objective))));
+    for (const row of await store.load(sinceS)) this.#find(row.slo)?.history.add(row.slotS, row);
+    const stretches = await store.loadStretches(sinceS);
+    for (const coverage of [this.#looks, ...this.#tracked.map((tracked) => tracked.coverage)]) coverage.restore(stretches);
+    const firing = await store.loadFiring();
+    for (const row of firing) this.#find(row.slo)?.firing.set(row.pair, row.sinceS);
+    if (firing.length > 0) this.#keptFiring = '';
+  }
+
+  #find(slo: string): Tracked | undefined {
+    return this.#tracked.find(({ objective }) => objective.name === slo);
+  }
+
+  async #evaluate(): Promise<SloReport> {
+    const nowNs = this.#options.clock.nowNs();
+    const nowS = nsToSeconds(nowNs);
+    await this.#sample(nowS);
+    const evidence: Evidence = {
+      nowS,
+      slots: new Map(this.#tracked.map(({ objective, history }) => [objective.name, history.slots()])),
+      adjustments: this.#options.adjustments?.() ?? [],
+    };
+    const statuses = new Map<string, SloStatus>();
+    for (const tracked of this.#tracked) {
+      const status = this.#judge(tracked, evidence);
+      if (status !== undefined) statuses.set(status.name, status);
+    }
+    for (const { objective } of this.#tracked) {
+      if (objective.indicator.kind !== 'worst-of') continue;
+      const parts = objective.indicator.parts.flatMap(({ slo }) => statuses.get(slo) ?? []);
+      const status = worstOf(objective, parts, nowS);
+      if (status !== undefined) statuses.set(objective.name, status);
+    }
+    const objectives = this.#tracked.flatMap(({ objective }) => statuses.get(objective.name) ?? []);
+    for (const status of objectives) publish(this.#options.gauges, status);
+    this.#keepFiring();
+    return { generatedAt: rfc3339(nowNs), objectives };
+  }
+
+  /** Reads every objective by itself: one that cannot be read blinds no other. */
+  async #sample(nowS: number): Promise<void> {
+    const blind = new Set<string>();
+    for (const tracked of this.#tracked) {
+      if (tracked.sampler !== undefined && !(await this.#sampleOne(tracked, tracked.sampler, nowS)))
+        blind.add(tracked.objective.name);
+    }
+    const keptS = (tracked: Tracked): number => nowS - keptSecondsOf(tracked.objective);
+    for (const tracked of this.#tracked) {
+      const { indicator, name } = tracked.objective;
+      const seen = 'parts' in indicator ? indicator.parts.every(({ slo }) => !blind.has(slo)) : !blind.has(name);
+      if (seen) tracked.coverage.observed(nowS, keptS(tracked));
+    }
+    if (blind.size === 0 && this.#tracked.length > 0) {
+      this.#attempt(() => this.#options.store.keepStretch(this.#looks.observed(nowS, Math.min(...this.#tracked.map(keptS)))));
     }
   }
 
-  async #sample(): Promise<void> {
-    const sums = await this.#options.counters.read(
-      this.#tracked.flatMap(({ objective: { indicator } }) => [indicator.good, indicator.total]),
+  async #sampleOne(tracked: Tracked, sampler: Sampler, nowS: number): Promise<boolean> {
+    try {
+      const { good, total, inconsistent } = await sampler.sample(this.#options.counters, nowS);
+      if (inconsistent) {
+        tracked.inconsistent += 1;
+        this.#options.gauges.add(SLO_INCONSISTENT, { slo: tracked.objective.name });
+      }
+      if (total > 0) {
+        const slotS = slotOf(nowS);
+        tracked.history.add(slotS, { good, total });
+        this.#attempt(() => this.#options.store.add({ slo: tracked.objective.name, slotS, good, total }));
+      }
+      return true;
+    } catch (error) {
+      this.#options.onError(error);
+      return false;
+    }
+  }
+
+  #judge({ objective, coverage, inconsistent, firing }: Tracked, evidence: Evidence): SloStatus | undefined {
+    if (objective.indicator.kind === 'worst-of') return undefined;
+    const { nowS } = evidence;
+    const blind = coverage.blindAt(nowS);
+    const held = objective.pairs.map((pair): Held | undefined => {
+      const sinceS = firing.get(keyOf(pair));
+      if (sinceS === undefined) return undefined;
+      return { sinceS, holds: blind || coverage.over(secondsOf(pair.short), nowS) < ENOUGH_COVERAGE };
+    });
+    const status = statusOf(
+      objective,
+      this.#options.objectives,
+      evidence,
+      {
+        coverage: coverage.over(secondsOf(objective.period), nowS),
+        inconsistentSamples: inconsistent,
+        ...(blind && { frozenSinceS: coverage.lastS ?? nowS }),
+      },
+      held,
     );
-    const slotS = slotOf(nsToSeconds(this.#options.clock.nowNs()));
-    for (const [index, tracked] of this.#tracked.entries()) {
-      const now = { good: sums[index * 2] ?? 0, total: sums[index * 2 + 1] ?? 0 };
-      // Good is read a moment after total in a running daemon, so it may be ahead by one: never more good than total.
-      const total = Math.max(now.total - tracked.last.total, 0);
-      const good = Math.min(Math.max(now.good - tracked.last.good, 0), total);
-      tracked.last = now;
-      if (total === 0) continue;
-      tracked.history.add(slotS, { good, total });
-      this.#options.store.add({ slo: tracked.objective.name, slotS, good, total });
+    status.pairs.forEach((pair) => {
+      if (!pair.firing) firing.delete(keyOf(pair));
+      else if (!firing.has(keyOf(pair))) firing.set(keyOf(pair), nowS);
+    });
+    return status;
+  }
+
+  /** Writes what fires when it has changed. */
+  #keepFiring(): void {
+    const rows = this.#tracked.flatMap(({ objective, firing }) =>
+      [...firing].map(([pair, sinceS]): FiringRow => ({ slo: objective.name, pair, sinceS })),
+    );
+    const text = JSON.stringify(rows);
+    if (text === this.#keptFiring) return;
+    this.#keptFiring = text;
+    this.#attempt(() => this.#options.store.keepFiring(rows));
+  }
+
+  #attempt(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.#options.onError(error);
     }
   }
-
-  #publish(status: SloStatus): void {
-    const { gauges } = this.#options;
-    const slo = { slo: status.name };
-    gauges.set(catalog.SLO_OBJECTIVE, slo, status.target);
-    gauges.set(catalog.SLO_GOOD, slo, status.good);
-    gauges.set(catalog.SLO_EVENTS, slo, status.total);
-    gauges.set(catalog.SLO_BUDGET, slo, status.budgetLeft);
-    for (const { window, burnRate } of status.burn) gauges.set(catalog.SLO_BURN, { ...slo, window }, burnRate ?? 0);
-    for (const state of catalog.SLO_STATES) gauges.set(catalog.SLO_STATE, { ...slo, state }, status.state === state ? 1 : 0);
-  }
 }
 
-function statusOf({ objective, history }: Tracked, nowS: number): SloStatus {
-  const { name, title, description, target, period, timeslices } = objective;
-  const cached = new Map<WindowName, Counts>();
-  const over = (window: WindowName): Counts => {
-    const known = cached.get(window);
-    if (known !== undefined) return known;
-    const windowS = WINDOW_SECONDS[window];
-    const counts = timeslices === undefined ? history.over(windowS, nowS) : history.slicesOver(windowS, nowS, timeslices);
-    cached.set(window, counts);
-    return counts;
-  };
-  const pairs = objective.pairs.map(
-    (pair): PairStatus => ({
-      severity: pair.severity,
-      long: pair.long,
-      short: pair.short,
-      factor: factorOf(pair, period),
-      firing: pairFires(pair, objective, over),
-    }),
-  );
-  const whole = over(period);
-  const left = budgetLeftOf(whole, target);
-  return {
-    name,
-    title,
-    description,
-    target,
-    period,
-    events: objective.eventWord,
-    ...whole,
-    achieved: isEmpty(whole) ? null : whole.good / whole.total,
-    budgetLeft: left,
-    ...stateOf(whole, target, left, pairs),
-    burn: WINDOWS.map((window) => ({ window, ...over(window), burnRate: burnRateOf(over(window), target) ?? null })),
-    pairs,
-  };
-}
-
-/** An overspent budget is a verdict only when the failures are enough to be sure of; until then the numbers stand with a note. */
-function stateOf(
-  whole: Counts,
-  target: number,
-  left: number,
-  pairs: readonly PairStatus[],
-): { readonly state: SloState; readonly note?: string } {
-  if (isEmpty(whole)) return { state: 'idle' };
-  const fires = (severity: string): boolean => pairs.some((pair) => pair.firing && pair.severity === severity);
-  if (fires('page')) return { state: 'burning-page' };
-  const sure = gatePasses(whole, 1 - target);
-  if (left <= 0 && sure) return { state: 'exhausted' };
-  if (fires('ticket')) return { state: 'burning-ticket' };
-  return left <= 0 ? { state: 'ok', note: 'too few events to call the budget spent' } : { state: 'ok' };
-}
+const keyOf = ({ severity, long, short }: Pick<BurnPair, 'severity' | 'long' | 'short'>): string =>
+  `${severity} ${long}/${short}`;

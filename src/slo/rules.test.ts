@@ -2,19 +2,21 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BUILDS } from '../telemetry/catalog.ts';
 import { OBJECTIVES } from './objectives.ts';
-import { selectorOf, sloRuleGroups } from './rules.ts';
-import { WINDOWS } from './spec.ts';
+import { selectorOf } from './promql.ts';
+import { sloRuleGroups } from './rules.ts';
+import { windowsOf } from './spec.ts';
 import { toYaml } from './yaml.ts';
 
 const groups = sloRuleGroups(OBJECTIVES, { job: 'cooper', links: (name) => ({ runbook_url: `/${name}` }) });
 const rules = groups.flatMap((group) => group.rules);
 
 test('numerator and denominator are recorded for every objective and window, and every pair has its alert', () => {
-  for (const { name, pairs } of OBJECTIVES) {
+  for (const objective of OBJECTIVES) {
+    const { name, pairs } = objective;
     const records = rules
       .filter((rule) => 'record' in rule && rule.labels?.slo === name)
       .map((rule) => ('record' in rule ? rule.record : ''));
-    for (const window of WINDOWS) {
+    for (const window of windowsOf(objective)) {
       for (const what of ['good', 'events', 'bad'])
         assert.ok(records.includes(`cooper:slo_${what}:increase${window}`), `${name} ${what} ${window}`);
     }

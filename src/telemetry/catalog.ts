@@ -6,6 +6,7 @@
 import type { BuildResult, CacheLocation, MissReason, OpKind, StepPhase } from '../builder/events.ts';
 import { ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
 import { SERVICE_METRICS } from './catalog-service.ts';
+import { SLO_METRICS } from './catalog-slo.ts';
 import { listOf } from './closed-sets.ts';
 import { declare, type MetricSpec } from './metric-spec.ts';
 
@@ -57,10 +58,6 @@ export const REGISTRY_OPS = ['ping', 'token', 'manifest-get', 'manifest-put', 'b
 export const CODE_CLASSES = ['2xx', '3xx', '4xx', '429', '5xx', 'network'] as const;
 export const TELEMETRY_SIGNALS = ['spans', 'client_spans', 'logs', 'events', 'audit'] as const;
 export const DROP_REASONS = ['queue_full', 'export_failed', 'over_limit', 'malformed', 'sink_error', 'disk_error'] as const;
-/** The names of objectives.ts; a test there compares. */
-export const SLO_NAMES = ['build-success', 'build-latency', 'cache-hit'] as const;
-export const SLO_WINDOWS = ['5m', '30m', '1h', '2h', '6h', '1d', '3d', '7d'] as const;
-export const SLO_STATES = ['ok', 'burning-ticket', 'burning-page', 'exhausted', 'idle'] as const;
 
 /** Methods of the build API, as `Service/Method`; everything else is `other`. */
 export const RPC_METHODS = [
@@ -438,45 +435,6 @@ export const HEAP_USED = declare('gauge', 'nodejs_heap_size_used_bytes', {
   example: 'max(nodejs_heap_size_used_bytes{job="cooper"})',
 });
 
-// ---- SLOs, as the evaluator in the daemon sees them
-const slo = { slo: SLO_NAMES };
-export const SLO_OBJECTIVE = declare('gauge', 'cooper_slo_objective_ratio', {
-  unit: 'ratio',
-  help: 'Share of events that must be good over the period.',
-  labels: slo,
-  example: 'max by (slo) (cooper_slo_objective_ratio)',
-});
-export const SLO_GOOD = declare('gauge', 'cooper_slo_good_events', {
-  unit: 'count',
-  help: 'Good events of the current period, from the recorded counts; survives restarts, so it is not a counter.',
-  labels: slo,
-  example: 'sum by (slo) (cooper_slo_good_events) / sum by (slo) (cooper_slo_events)',
-});
-export const SLO_EVENTS = declare('gauge', 'cooper_slo_events', {
-  unit: 'count',
-  help: 'Events of the current period, from the recorded counts.',
-  labels: slo,
-  example: 'sum by (slo) (cooper_slo_events)',
-});
-export const SLO_BUDGET = declare('gauge', 'cooper_slo_error_budget_remaining_ratio', {
-  unit: 'ratio',
-  help: 'Share of the error budget of the period that is left; negative once it is overspent.',
-  labels: slo,
-  example: 'min by (slo) (cooper_slo_error_budget_remaining_ratio)',
-});
-export const SLO_BURN = declare('gauge', 'cooper_slo_burn_rate_ratio', {
-  unit: 'ratio',
-  help: 'How fast the budget is spent: 1 spends exactly the budget over the period. 0 when the window holds no event.',
-  labels: { ...slo, window: SLO_WINDOWS },
-  example: 'max by (slo, window) (cooper_slo_burn_rate_ratio)',
-});
-export const SLO_STATE = declare('gauge', 'cooper_slo_state', {
-  unit: 'count',
-  help: '1 for the state the objective is in, 0 for the others.',
-  labels: { ...slo, state: SLO_STATES },
-  example: 'sum by (slo, state) (cooper_slo_state) == 1',
-});
-
 // ---- aliases: the three metrics of the upstream daemon, so that boards made for it keep working
 export const ALIAS_BUILDS = declare('counter', 'buildkit_builds_total', {
   unit: 'count',
@@ -566,12 +524,7 @@ export const CATALOG: readonly MetricSpec[] = [
   PROCESS_OPEN_FDS,
   PROCESS_MAX_FDS,
   HEAP_USED,
-  SLO_OBJECTIVE,
-  SLO_GOOD,
-  SLO_EVENTS,
-  SLO_BUDGET,
-  SLO_BURN,
-  SLO_STATE,
+  ...SLO_METRICS,
   ALIAS_BUILDS,
   ALIAS_STEPS,
   ALIAS_DURATION,

@@ -92,3 +92,10 @@ export const linesPerSeries = (spec: MetricSpec): number => (spec.kind === 'hist
 export function exposedNamesOf(spec: MetricSpec): string[] {
   return spec.kind === 'histogram' ? ['_bucket', '_sum', '_count'].map((suffix) => spec.name + suffix) : [spec.name];
 }
+
+/** Values a label can have as far as they are known: its closed set, or those of the series that exist from the start. */
+export function valuesOf({ labels, series }: MetricSpec, label: string): readonly string[] | undefined {
+  const closed = labels[label];
+  if (closed === undefined || closed.length > 0) return closed;
+  return [...new Set(series.map((one) => one[label] ?? ''))];
+}

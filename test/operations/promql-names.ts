@@ -1,6 +1,6 @@
 /** Finds the metrics a piece of PromQL, or a text that contains some, talks about, and what it says of their labels. */
 import { CATALOG } from '../../src/telemetry/catalog.ts';
-import { exposedNamesOf, type MetricSpec } from '../../src/telemetry/metric-spec.ts';
+import { exposedNamesOf, type MetricSpec, valuesOf } from '../../src/telemetry/metric-spec.ts';
 
 const EXPOSED = new Map<string, MetricSpec>(CATALOG.flatMap((spec) => exposedNamesOf(spec).map((name) => [name, spec] as const)));
 /** Labels that scraping adds. */
@@ -28,7 +28,7 @@ function labelProblems(spec: MetricSpec, name: string, matchers: string): string
   const problems: string[] = [];
   for (const [, label = '', operator = '', value = ''] of matchers.matchAll(/(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"/g)) {
     if (SCRAPE_LABELS.includes(label) || (label === 'le' && name.endsWith('_bucket'))) continue;
-    const allowed = spec.labels[label];
+    const allowed = valuesOf(spec, label);
     if (allowed === undefined) problems.push(`${name} has no label ${label}`);
     else if (operator.endsWith('~')) {
       const pattern = new RegExp(`^(?:${value})$`);
