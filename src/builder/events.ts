@@ -138,10 +138,14 @@ export type BuildEvent =
       readonly target: string;
       readonly exporters: readonly string[];
       readonly client?: Client;
+      /** When what led to the build happened, as the client says; the wait of a CI queue lies between it and this event. */
+      readonly triggeredAtNs?: bigint;
     })
   /** The build asked for what it may not have; `what` names it. */
   | (OfBuild & { readonly type: 'request-denied'; readonly what: string; readonly client?: Client })
   | (OfBuild & { readonly type: 'build-started' })
+  /** The first output of the build is where it was to go: written, or pushed. At most once per build. */
+  | (OfBuild & { readonly type: 'first-artifact' })
   | (OfBuild & { readonly type: 'steps-announced'; readonly steps: readonly StepInfo[] })
   /** `forKey`: only the source's key is being found out; a second start and finish follow when its content is fetched. */
   | (OfStep & { readonly type: 'step-started'; readonly forKey?: true })

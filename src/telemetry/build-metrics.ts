@@ -7,6 +7,7 @@ import { type Clock, nsToSeconds } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import { assertNever, ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
 import * as catalog from './catalog.ts';
+import { FIRST_ARTIFACT } from './catalog-service.ts';
 import type { ExemplarLabels, Metrics } from './metrics.ts';
 import { countEnd, countResources, showRunning } from './step-resources.ts';
 
@@ -29,6 +30,7 @@ interface StepState {
 interface BuildState {
   readonly internal: boolean;
   readonly queuedAtNs: bigint;
+  readonly triggeredAtNs: bigint | undefined;
   startedAtNs: bigint | undefined;
   exportStartedAtNs: bigint | undefined;
   exportEndedAtNs: bigint | undefined;
@@ -48,7 +50,7 @@ export function buildMetrics(metrics: Metrics, clock: Clock, spans: SpanLookup):
   return {
     emit(event) {
       if (event.type === 'build-queued') {
-        if (builds.size < MAX_BUILDS) builds.set(event.build, newBuild(event.internal, event.atNs));
+        if (builds.size < MAX_BUILDS) builds.set(event.build, newBuild(event));
         return;
       }
       const build = builds.get(event.build);
@@ -59,10 +61,11 @@ export function buildMetrics(metrics: Metrics, clock: Clock, spans: SpanLookup):
   };
 }
 
-function newBuild(internal: boolean, queuedAtNs: bigint): BuildState {
+function newBuild({ internal, atNs, triggeredAtNs }: BuildEvent & { type: 'build-queued' }): BuildState {
   return {
     internal,
-    queuedAtNs,
+    queuedAtNs: atNs,
+    triggeredAtNs,
     startedAtNs: undefined,
     exportStartedAtNs: undefined,
     exportEndedAtNs: undefined,
@@ -92,6 +95,8 @@ function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
     case 'build-started':
       build.startedAtNs = event.atNs;
       return;
+    case 'first-artifact':
+      return onFirstArtifact(metrics, build, event.atNs, spans.rootOf(event.build));
     case 'steps-announced':
       for (const info of event.steps) if (!build.steps.has(info.step)) build.steps.set(info.step, newStep(info));
       return;
@@ -140,6 +145,14 @@ function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
     default:
       assertNever(event);
   }
+}
+
+/** The two counts are apart: one holds the wait before the daemon heard of the build, the other cannot. */
+function onFirstArtifact(metrics: Metrics, build: BuildState, atNs: bigint, root: ExemplarLabels | undefined): void {
+  if (build.internal) return;
+  const from = build.triggeredAtNs === undefined ? 'acceptance' : 'trigger';
+  const sinceNs = build.triggeredAtNs ?? build.queuedAtNs;
+  metrics.observe(FIRST_ARTIFACT, { from }, nsToSeconds(atNs - sinceNs), root);
 }
 
 const newStep = (info: StepInfo | undefined): StepState => ({

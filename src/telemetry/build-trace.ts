@@ -4,7 +4,7 @@
  * conventions (https://opentelemetry.io/docs/specs/semconv/cicd/cicd-spans/), ours are under `cooper.`.
  */
 import type { BuildEvent, BuildId, MissCause, StepInfo, StepUsage } from '../builder/events.ts';
-import { nsToSeconds } from '../core/clock.ts';
+import { nsToSeconds, rfc3339 } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import { ERROR_KINDS, type ErrorKind } from '../core/errors.ts';
 import {
@@ -57,6 +57,7 @@ export class BuildTrace {
   readonly #resource: Attributes;
   readonly #steps = new Map<VertexDigest, StepTrace>();
   #startedNs: bigint | undefined;
+  #firstArtifactNs: bigint | undefined;
   #lastNs: bigint;
   #finished: Finished | undefined;
   #spans: readonly FinishedSpan[] | undefined;
@@ -97,6 +98,7 @@ export class BuildTrace {
     if (event.atNs > this.#lastNs) this.#lastNs = event.atNs;
     if (event.type === 'build-started') this.#startedNs = event.atNs;
     else if (event.type === 'build-finished') this.#finished = event;
+    else if (event.type === 'first-artifact') this.#firstArtifactNs = event.atNs;
     else if (event.type === 'steps-announced') for (const info of event.steps) this.#announce(info);
     else if ('step' in event) recordStep(this.#step(event.step), event);
   }
@@ -127,7 +129,7 @@ export class BuildTrace {
   }
 
   #root(): FinishedSpan {
-    const { exporters } = this.#queued;
+    const { exporters, triggeredAtNs } = this.#queued;
     const target = this.#queued.target || 'default'; // no target asked for: the last stage
     const end = this.#finished;
     const failed = end !== undefined && end.result !== 'success' && end.result !== 'cancellation';
@@ -142,6 +144,10 @@ export class BuildTrace {
         ...(end === undefined ? { 'cooper.incomplete': true } : { 'cicd.pipeline.result': end.result }),
         ...(end?.kind !== undefined && { 'error.type': end.kind, 'cooper.fault': ERROR_KINDS[end.kind].fault }),
         'cooper.exporters': exporters,
+        ...(triggeredAtNs !== undefined && { 'cooper.triggered_at': rfc3339(triggeredAtNs) }),
+        ...(this.#firstArtifactNs !== undefined && {
+          'cooper.first_artifact_seconds': nsToSeconds(this.#firstArtifactNs - (triggeredAtNs ?? this.#queued.atNs)),
+        }),
         'cooper.steps': this.#steps.size,
       },
       status: failed ? 'error' : 'unset',

@@ -26,8 +26,6 @@ export interface Recorders {
   gcEvicted(idleSeconds: number): void;
   /** When the disk will be full; undefined while it does not fill. */
   timeToFull(seconds: number | undefined): void;
-  /** The first output of a build, counted from its trigger or from its acceptance. */
-  firstArtifact(seconds: number, from: 'trigger' | 'acceptance', exemplar?: ExemplarLabels): void;
   reproducibilityCheck(result: (typeof service.REPRODUCIBILITY_RESULTS)[number]): void;
   /** A synthetic build ended. `atS`: now, seconds since the Unix epoch. */
   canaryBuild(result: (typeof service.CANARY_RESULTS)[number], seconds: number, atS: number, exemplar?: ExemplarLabels): void;
@@ -59,7 +57,6 @@ export function recorders(metrics: Metrics): Recorders {
     gcEvicted: (idleSeconds) => metrics.set(service.GC_LAST_EVICTED_AGE, {}, idleSeconds),
     timeToFull: (seconds) =>
       seconds === undefined ? metrics.clear(service.TIME_TO_FULL) : metrics.set(service.TIME_TO_FULL, {}, seconds),
-    firstArtifact: (seconds, from, exemplar) => metrics.observe(service.FIRST_ARTIFACT, { from }, seconds, exemplar),
     reproducibilityCheck: (result) => metrics.add(service.REPRODUCIBILITY_CHECKS, { result }),
     canaryBuild: (result, seconds, atS, exemplar) => {
       metrics.add(service.CANARY_BUILDS, { result });

@@ -40,6 +40,8 @@ export interface BuildRequest {
   readonly internal: boolean;
   readonly traceparent: string | undefined;
   readonly client?: Client;
+  /** When what led to the build happened; `ignored` says why what the client said does not count. */
+  readonly trigger?: { readonly triggeredAtNs?: bigint; readonly ignored?: string };
 }
 export interface BuildOutcome {
   readonly response: ReadonlyMap<string, string>;
@@ -63,6 +65,7 @@ export class Build {
   readonly #returned = Promise.withResolvers<FrontendResult>();
   /** Whose services this build may use, its own first. */
   readonly #sessions: string[] = [];
+  #hasArtifact = false;
   readonly #job;
   #admitted = false;
 
@@ -139,6 +142,7 @@ export class Build {
       exporters: request.exporters.map(({ type }) => type),
       ...(request.traceparent === undefined ? {} : { traceparent: request.traceparent }),
       ...(request.client === undefined ? {} : { client: request.client }),
+      ...(request.trigger?.triggeredAtNs === undefined ? {} : { triggeredAtNs: request.trigger.triggeredAtNs }),
     });
     let end: BuildEvent | undefined;
     try {
@@ -186,12 +190,16 @@ export class Build {
     const source = { results: new Map(results), multiPlatform: refs.kind === 'map', metadata: result.metadata };
     const outcomes: ExportOutcome[] = [];
     for (const [index, exporter] of this.#exporters.entries()) {
-      outcomes.push(await this.#exportStep(exporter, index, 'export', (context) => exporter.export(source, context)));
+      const outcome = await this.#exportStep(exporter, index, 'export', (context) => exporter.export(source, context));
+      outcomes.push(outcome);
+      if (outcome.finalize === undefined) this.#artifact();
     }
     await this.#reportCacheExports();
     for (const [index, exporter] of this.#exporters.entries()) {
       const finalize = outcomes[index]?.finalize;
-      if (finalize !== undefined) await this.#exportStep(exporter, index, 'push', finalize);
+      if (finalize === undefined) continue;
+      await this.#exportStep(exporter, index, 'push', finalize);
+      this.#artifact();
     }
     const frontendKeys = [...result.metadata]
       .filter(([key]) => key.startsWith('frontend.'))
@@ -267,6 +275,11 @@ export class Build {
   async #step<T>(step: InternalStep, work: Parameters<typeof internalStep<T>>[2]): Promise<T> {
     const scope: StepScope = { build: this.id, clock: this.#deps.clock, sink: this.#sink };
     return await internalStep(scope, step, work);
+  }
+
+  #artifact(): void {
+    if (!this.#hasArtifact) this.#emit({ type: 'first-artifact' });
+    this.#hasArtifact = true;
   }
 
   #emit(event: Unstamped<BuildEvent>): void {

@@ -4,6 +4,7 @@
  */
 import { create, toBinary } from '@bufbuild/protobuf';
 import { abortable, deadline, delay } from '../../core/abort.ts';
+import { rfc3339 } from '../../core/clock.ts';
 import { BuildError, GRPC } from '../../core/errors.ts';
 import { ERROR_MEDIA_TYPE, LOGS_MEDIA_TYPE, TRACE_MEDIA_TYPE } from '../history/history.ts';
 import { timestampOf } from '../history/status-log.ts';
@@ -173,9 +174,17 @@ export class Builder {
       const spans = traceBlobOf(build.id);
       return spans === undefined ? undefined : await history.blob(TRACE_MEDIA_TYPE, spans);
     };
+    if (build.request.trigger !== undefined) history.note(build.id, 'trigger', triggerJson(build.request.trigger));
     if (!build.resources.isEmpty) history.note(build.id, 'resources', build.resources.toJson());
     await history.completed(record, attachTrace, TRACE_DELAY_MS);
   }
+}
+
+function triggerJson({ triggeredAtNs, ignored }: NonNullable<BuildRequest['trigger']>): object {
+  return {
+    ...(triggeredAtNs === undefined ? {} : { at: rfc3339(triggeredAtNs) }),
+    ...(ignored === undefined ? {} : { ignored }),
+  };
 }
 
 /** Small messages are put together so that the content store sees few large writes. */

@@ -34,6 +34,7 @@ import type { CallContext, Handlers } from '../rpc/handlers.ts';
 import { errorOf } from '../rpc/status.ts';
 import { tellBuildFailures } from './build-failure.ts';
 import { frontendCapabilities, llbCapabilities } from './capabilities.ts';
+import { withoutTrigger } from './trigger-time.ts';
 import { type WorkerInfo, workerRecordOf } from './worker-record.ts';
 
 const BUILD_ID = 'buildkit-controlapi-buildid';
@@ -70,6 +71,7 @@ export function bridgeHandlers(builder: Builder, worker: WorkerInfo): Handlers<t
         return create(SolveResponseSchema, { result: resultMessage({ refs: { kind: 'single', ref }, metadata: new Map() }) });
       }
       const options = new Map(Object.entries(request.FrontendOpt));
+      withoutTrigger(options); // the solve has told it
       for (const [name, id] of options) if (name.startsWith('local-sessionid:')) build.addSession(id);
       const result = await bridge.forward({
         frontend: request.Frontend,

@@ -24,6 +24,7 @@ import {
 import { type CallContext, type Handlers, type Peer, type RawStream, raw } from '../rpc/handlers.ts';
 import type { SnapshotUsage } from '../snapshot/ports.ts';
 import { asBuildFailure } from './build-failure.ts';
+import { TRIGGER_HEADER, takeTrigger } from './trigger-time.ts';
 import { buildkitVersionOf, type WorkerInfo, workerRecordOf } from './worker-record.ts';
 
 const WAIT_FOR_JOB_MS = 6_000; // Status of an unknown ref waits this long for its solve
@@ -53,7 +54,7 @@ export function controlHandlers(deps: ControlDeps): Handlers<typeof Control> {
     context.sendHeaders([['buildkit-current-timestamp', rfc3339(clock.nowNs())]]);
   return {
     async solve(request, context) {
-      const { response } = await builder.solve(solveRequest(request, context), context.signal).catch((thrown) => {
+      const { response } = await builder.solve(solveRequest(request, context, clock.nowNs()), context.signal).catch((thrown) => {
         throw asBuildFailure(thrown);
       });
       return create(SolveResponseSchema, { ExporterResponse: Object.fromEntries(response) });
@@ -127,7 +128,7 @@ async function findBuild({ builder, history }: ControlDeps, ref: string, context
 
 const KNOWN_COMPATIBILITY = [0n, 10n, 20n, 30n];
 
-function solveRequest(request: SolveRequest, context: CallContext) {
+function solveRequest(request: SolveRequest, context: CallContext, nowNs: bigint) {
   if (!KNOWN_COMPATIBILITY.includes(request.CompatibilityVersion)) {
     throw new BuildError(
       'unsupported',
@@ -135,6 +136,7 @@ function solveRequest(request: SolveRequest, context: CallContext) {
     );
   }
   const options = new Map(Object.entries(request.FrontendAttrs));
+  const trigger = takeTrigger(options, context.headers.get(TRIGGER_HEADER), nowNs);
   const exporters: TypedAttributes[] =
     request.Exporters.length > 0
       ? request.Exporters.map(({ Type, Attrs }) => ({ type: Type, attributes: new Map(Object.entries(Attrs)) }))
@@ -153,6 +155,7 @@ function solveRequest(request: SolveRequest, context: CallContext) {
     entitlements: request.Entitlements,
     internal: request.Internal,
     traceparent: context.headers.get('traceparent'),
+    ...(Object.keys(trigger).length === 0 ? {} : { trigger }),
     client: { ...clientOf(context.peer), ...(request.Session === '' ? {} : { session: request.Session }) },
   };
 }

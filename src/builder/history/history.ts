@@ -39,7 +39,7 @@ export interface HistoryQuery {
   readonly limit: number;
 }
 /** What we keep of a build beside BuildKit's record, as JSON. */
-export type NoteKind = 'resources';
+export type NoteKind = 'resources' | 'trigger' | 'reproducibility';
 type Listener = (event: BuildHistoryEvent) => void;
 interface Stored {
   record: BuildHistoryRecord;

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
+import { parseTime } from '../../builder/control/trigger-time.ts';
 import type { Service } from '../../builder/rpc/handlers.ts';
 import { authService } from '../../builder/session/attachables/auth.ts';
 import { type ClientOutput, fileSendService } from '../../builder/session/attachables/file-send.ts';
@@ -37,6 +38,12 @@ const FLAGS: readonly FlagSpec[] = [
   { name: 'network', kind: 'text', value: 'MODE', doc: 'network of RUN steps: default, host, none' },
   { name: 'no-cache', kind: 'switch', doc: 'run every step again' },
   { name: 'pull', kind: 'switch', doc: 'look for newer base images' },
+  {
+    name: 'triggered-at',
+    kind: 'text',
+    value: 'TIME',
+    doc: 'when what led to this build happened: RFC 3339 or epoch seconds (COOPER_TRIGGERED_AT)',
+  },
   { name: 'progress', kind: 'text', value: 'MODE', doc: `one of ${PROGRESS_MODES.join(', ')} (auto, BUILDKIT_PROGRESS)` },
   { name: 'metadata-file', kind: 'text', value: 'FILE', doc: 'write what the exporters answer as JSON' },
   { name: 'help', short: 'h', kind: 'switch', doc: 'show this text' },
@@ -72,6 +79,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       entitlements: textsOf(args, 'allow'),
       display,
       traceparent: process.env.TRACEPARENT,
+      triggeredAt: triggerOf(args),
       signal,
     });
     const file = textOf(args, 'metadata-file');
@@ -116,6 +124,13 @@ function optionsOf(args: Arguments): [string, string][] {
   for (const pair of textsOf(args, 'label')) options.push([`label:${splitOnce(pair, '=')[0]}`, splitOnce(pair, '=')[1] ?? '']);
   for (const pair of textsOf(args, 'opt')) options.push([splitOnce(pair, '=')[0], splitOnce(pair, '=')[1] ?? '']);
   return options;
+}
+
+/** A time typed wrong is told here, where someone reads it; the daemon only ignores it. */
+function triggerOf(args: Arguments): string | undefined {
+  const flag = textOf(args, 'triggered-at');
+  if (flag !== undefined) parseTime(flag);
+  return flag ?? process.env.COOPER_TRIGGERED_AT;
 }
 
 /** What `-o` says, or an image when there is a name for it. */

@@ -2,6 +2,7 @@
  * A build as our own client makes it: a session that serves files, secrets and credentials, the solve, and its progress. The daemon
  * runs the Dockerfile frontend.
  */
+import { TRIGGER_HEADER } from '../../builder/control/trigger-time.ts';
 import { Control } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
 import type { RpcClient } from '../../builder/rpc/client.ts';
 import type { Service } from '../../builder/rpc/handlers.ts';
@@ -22,6 +23,8 @@ export interface ClientBuild {
   readonly display: Display;
   /** W3C traceparent of the caller (TRACEPARENT), if it has one. */
   readonly traceparent?: string | undefined;
+  /** When what led to the build happened, as text. */
+  readonly triggeredAt?: string | undefined;
   readonly signal: AbortSignal;
 }
 export interface ClientBuildResult {
@@ -47,7 +50,10 @@ export async function build(client: RpcClient, request: ClientBuild): Promise<Cl
       Exporters: request.exporters.map(({ type, attributes }) => ({ Type: type, Attrs: Object.fromEntries(attributes) })),
       Entitlements: [...request.entitlements],
     };
-    const headers: HeaderList = request.traceparent ? [['traceparent', request.traceparent]] : [];
+    const headers: HeaderList = [
+      ...(request.traceparent ? [['traceparent', request.traceparent] as const] : []),
+      ...(request.triggeredAt ? [[TRIGGER_HEADER, request.triggeredAt] as const] : []),
+    ];
     const { ExporterResponse } = await client.unary(Control.method.solve, solve, { signal: request.signal, headers });
     return { ref, response: new Map(Object.entries(ExporterResponse)) };
   } finally {
