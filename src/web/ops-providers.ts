@@ -35,6 +35,8 @@ export interface OpsProviders {
   readonly builds: (limit: number) => Promise<readonly BuildSummary[]>;
   /** Everything known of one build, as JSON; undefined when there is none of that ref. */
   readonly build: (ref: string) => Promise<object | undefined>;
+  /** Why steps of a finished build were not cached, compared with `against` or the nearest earlier build; undefined when unknown. */
+  readonly explain: (ref: string, against: string | undefined) => Promise<object | undefined>;
   /** Finished spans of one build. */
   readonly trace: (ref: string) => Promise<readonly object[] | undefined>;
   readonly onError: (error: unknown) => void;

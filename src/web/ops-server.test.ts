@@ -55,6 +55,7 @@ function providers(change: Partial<OpsProviders> = {}): OpsProviders {
     builds: async (limit) => [BUILD].slice(0, limit),
     build: async (ref) => (ref === BUILD.ref ? BUILD : undefined),
     trace: async (ref) => (ref === BUILD.ref ? [{ name: 'BUILD app' }] : undefined),
+    explain: async (ref, against) => (ref === BUILD.ref ? { ref, against } : undefined),
     onError: () => {},
     ...change,
   };

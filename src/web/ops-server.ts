@@ -63,6 +63,11 @@ function application(app: Express, providers: OpsProviders): Express {
   app.get('/api/v1/builds/:ref', async (request, response) => {
     response.json(found(await providers.build(request.params.ref), request.params.ref));
   });
+  app.get('/api/v1/builds/:ref/explain', async (request, response) => {
+    const { against } = request.query;
+    const explanation = await providers.explain(request.params.ref, typeof against === 'string' ? against : undefined);
+    response.json(found(explanation, typeof against === 'string' ? `${request.params.ref} or ${against}` : request.params.ref));
+  });
   app.get('/api/v1/builds/:ref/trace', async (request, response) => {
     response.json({ spans: found(await providers.trace(request.params.ref), request.params.ref) });
   });

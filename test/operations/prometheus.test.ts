@@ -65,6 +65,7 @@ async function openObserved(): Promise<Observed> {
       builds: async () => [],
       build: async () => undefined,
       trace: async () => undefined,
+      explain: async () => undefined,
       onError,
     },
   );

@@ -40,6 +40,8 @@ export interface BridgeOptions {
   readonly sessions: () => readonly string[];
   /** Granted by the client and allowed by the daemon. */
   readonly entitlements: ReadonlySet<string>;
+  /** Told of each graph before it is loaded. */
+  readonly onGraph: (graph: Graph) => void;
 }
 
 interface Loaded {
@@ -68,6 +70,7 @@ export class BuildBridge implements Bridge, AsyncDisposable {
     const graph = parseDefinition(definition);
     if (graph.root === undefined) return undefined;
     this.#checkEntitlements(graph);
+    this.#options.onGraph(graph);
     this.#options.job.load(graph);
     const id = newRefId();
     this.#refs.set(id, { edge: graph.root, graph, definition, result: undefined });

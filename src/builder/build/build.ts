@@ -10,6 +10,7 @@ import { abortable } from '../../core/abort.ts';
 import { BuildError, cancelled } from '../../core/errors.ts';
 import type { Descriptor } from '../content/ports.ts';
 import { type BuildEvent, type BuildId, type BuildResult, type Client, type EventSink, fanOut } from '../events.ts';
+import type { BuildAccount } from '../explain/account.ts';
 import type { ExportContext, Exporter, ExportOutcome } from '../exporter/ports.ts';
 import type { FrontendRef, FrontendResult } from '../frontend/ports.ts';
 import { ResourceLog } from '../history/resource-log.ts';
@@ -57,6 +58,8 @@ export class Build {
   readonly resources = new ResourceLog();
   readonly bridge: BuildBridge;
   readonly createdAtNs: bigint;
+  /** What its look-ups found, and why not; internal builds have none. */
+  readonly account: BuildAccount | undefined;
   readonly #deps: BuilderDeps;
   readonly #controller = new AbortController();
   readonly #sink: EventSink;
@@ -79,7 +82,11 @@ export class Build {
     this.#exporters = request.exporters.map(({ type, attributes }) =>
       deps.exporters.create(type, withEpoch(attributes, request.options)),
     );
-    this.#sink = fanOut([this.status, this.resources, deps.sink], onSinkError);
+    const listeners = fanOut([this.status, this.resources, deps.sink], onSinkError);
+    this.account = request.internal
+      ? undefined
+      : deps.accounts.begin({ ...request, startedAtMs: Number(this.createdAtNs / 1_000_000n) }, listeners);
+    this.#sink = this.account ?? listeners;
     if (request.sessionId !== '') this.#sessions.push(request.sessionId);
     this.#returned.promise.catch(() => {}); // a Return after the build ended is nobody's error
     this.#job = deps.solver.newJob({
@@ -100,6 +107,7 @@ export class Build {
       resolver: deps.metadataResolver(),
       entitlements: new Set(request.entitlements),
       sessions: () => this.#sessions,
+      onGraph: (graph) => this.account?.loaded(graph),
     });
   }
 

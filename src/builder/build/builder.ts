@@ -120,6 +120,7 @@ export class Builder {
       if (this.#builds.get(build.id) === build) this.#builds.delete(build.id);
     }, KEEP_FINISHED_MS).unref();
     if (build.request.internal) return;
+    if (build.account !== undefined) this.#deps.accounts.finished(build.account);
     try {
       await this.#record(build, outcome, error);
     } catch (thrown) {

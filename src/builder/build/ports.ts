@@ -1,6 +1,7 @@
 /** What a build needs from the rooms that it ties together, beyond their own ports. */
 import type { Clock } from '../../core/clock.ts';
 import type { EventSink } from '../events.ts';
+import type { Accounts } from '../explain/accounts.ts';
 import type { Exporters } from '../exporter/ports.ts';
 import type { Frontend, ImageConfigRequest, ImageConfigResponse } from '../frontend/ports.ts';
 import type { History } from '../history/history.ts';
@@ -30,6 +31,7 @@ export interface BuilderDeps {
   readonly solver: Solver;
   readonly sessions: Sessions;
   readonly history: History;
+  readonly accounts: Accounts;
   readonly exporters: Exporters;
   readonly admission: Admission;
   /** Frontends by name: `dockerfile.v0`. */

@@ -53,6 +53,8 @@ export async function openHistory(options: {
   readonly content: ContentStore;
   readonly clock: Clock;
   readonly retention: Retention;
+  /** A record is gone, with what belongs to it. */
+  readonly onDeleted?: (ref: string) => void;
 }): Promise<History> {
   await options.metadata.define([
     'create table if not exists history (ref text primary key, record blob not null)',
@@ -69,6 +71,7 @@ export class History {
   readonly #content: ContentStore;
   readonly #clock: Clock;
   readonly #retention: Retention;
+  readonly #onDeleted: (ref: string) => void;
   readonly #active = new Map<string, BuildHistoryRecord>();
   readonly #stored = new Map<string, Stored>();
   readonly #listeners = new Set<Listener>();
@@ -80,11 +83,13 @@ export class History {
     readonly content: ContentStore;
     readonly clock: Clock;
     readonly retention: Retention;
+    readonly onDeleted?: (ref: string) => void;
   }) {
     this.#metadata = options.metadata;
     this.#content = options.content;
     this.#clock = options.clock;
     this.#retention = options.retention;
+    this.#onDeleted = options.onDeleted ?? (() => {});
   }
 
   /** A record read at start-up. */
@@ -264,6 +269,7 @@ export class History {
     await this.#metadata.flush();
     stored.lease[Symbol.dispose]();
     for (const digest of ownBlobsOf(record)) await this.#content.remove(digest);
+    this.#onDeleted(record.Ref);
     this.#emit(BuildHistoryEventType.DELETED, record);
   }
 

@@ -251,6 +251,8 @@ const FROZEN = 'frozen:';
 const nameOf = (key: string): string => `key:${key}`;
 
 /** Remembered content digests of a snapshot's tree. */
-export const digestFile = (core: SnapshotCore, id: string): string => join(core.dir, id, 'digests');
+export const digestFile = (core: SnapshotCore, id: string): string => digestFileIn(core.dir, id);
+/** `dir`: where snapshots are. */
+export const digestFileIn = (dir: string, id: string): string => join(dir, id, 'digests');
 /** Of a named directory while somebody may write to it; one found under this name at start is of a transfer that broke off. */
 const openDigestFile = (core: SnapshotCore, id: string): string => `${digestFile(core, id)}.open`;

@@ -65,6 +65,7 @@ import { openOpsServer } from '../../web/ops-server.ts';
 import { isRootless } from '../namespace.ts';
 import { VERSION } from '../version.ts';
 import type { DaemonConfig } from './daemon-config.ts';
+import { openExplain } from './explain.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
 import { opsProviders } from './ops-providers.ts';
 import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
@@ -138,10 +139,18 @@ export async function startDaemon(
     snapshotter: config.snapshotter === 'overlayfs' ? 'overlay' : config.snapshotter,
   });
   stack.defer(() => snapshots.close());
-  const history = await openHistory({ metadata, content, clock, retention: config.history });
+  const history = await openHistory({
+    metadata,
+    content,
+    clock,
+    retention: config.history,
+    onDeleted: (ref) => accounts.forget(ref),
+  });
   stack.defer(() => history.close());
   const index = await openKeyIndex(metadata);
   const evictions = await openEvictions(metadata, clock);
+  const accounts = await openExplain({ root: config.root, pool, metadata, evictions, log });
+  stack.defer(() => accounts.flush());
   const images = await openImageStore(metadata);
   const sandbox = stack.use(
     await openSandbox({
@@ -214,6 +223,7 @@ export async function startDaemon(
       solver,
       sessions,
       history,
+      accounts,
       admission,
       exporters: createExporters({ registry, content, images, origins, auths, sessions, clock, pool, tempDir }),
       frontends: new Map([
@@ -348,6 +358,7 @@ export async function startDaemon(
               addresses,
               builder,
               history,
+              accounts,
               content,
               telemetry,
               slo,

@@ -2,6 +2,8 @@
 import { toJson } from '@bufbuild/protobuf';
 import type { Builder } from '../../builder/build/builder.ts';
 import type { ContentStore } from '../../builder/content/ports.ts';
+import type { Accounts } from '../../builder/explain/accounts.ts';
+import { totalsOf } from '../../builder/explain/explanation.ts';
 import type { History } from '../../builder/history/history.ts';
 import { nsOfTimestamp } from '../../builder/history/status-log.ts';
 import { type BuildHistoryRecord, BuildHistoryRecordSchema } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
@@ -20,6 +22,7 @@ export interface OpsParts {
   readonly addresses: readonly string[];
   readonly builder: Builder;
   readonly history: History;
+  readonly accounts: Accounts;
   readonly content: ContentStore;
   readonly telemetry: Telemetry;
   readonly slo: SloEvaluator;
@@ -28,7 +31,7 @@ export interface OpsParts {
 }
 
 export function opsProviders(parts: OpsParts): OpsProviders {
-  const { history, telemetry, content } = parts;
+  const { history, telemetry, content, accounts } = parts;
   return {
     version: parts.version,
     addresses: () => parts.addresses,
@@ -42,15 +45,17 @@ export function opsProviders(parts: OpsParts): OpsProviders {
       })),
     build: async (ref) => {
       const record = history.find(ref);
-      return record === undefined
-        ? undefined
-        : {
-            ...summaryOf(record, telemetry),
-            record: toJson(BuildHistoryRecordSchema, record),
-            ...(await parts.history.notes(ref)),
-            ...liveResources(parts.builder, record),
-          };
+      if (record === undefined) return undefined;
+      const account = await accounts.find(ref);
+      return {
+        ...summaryOf(record, telemetry),
+        ...(account === undefined ? {} : { cache: totalsOf(account) }),
+        record: toJson(BuildHistoryRecordSchema, record),
+        ...(await parts.history.notes(ref)),
+        ...liveResources(parts.builder, record),
+      };
     },
+    explain: (ref, against) => accounts.explain(ref, against),
     trace: async (ref) => {
       const live = telemetry.traceOf(ref);
       if (live !== undefined) return live.map(spanJson);

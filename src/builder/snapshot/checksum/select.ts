@@ -28,6 +28,26 @@ export function selectorDigest(tree: ContentTree, selector: Selector): string {
   return `sha256:${list.digest('hex')}`;
 }
 
+/**
+ * What a selector selects, as files: hex digest of each entry by its path in the tree. Needs only what `selectorDigest` made known, so a
+ * tree without its files will do. @throws for a part of the tree that was never listed.
+ */
+export function selectedEntries(tree: ContentTree, selector: Selector, entries: Map<string, string>): void {
+  const path = posix.join('/', bytesOf(selector.path));
+  const filtered = selector.includePatterns.length > 0 || selector.excludePatterns.length > 0;
+  if (selector.wildcard || filtered) {
+    for (const { node, realPath } of new Selection(tree, selector, path).run().found)
+      if (node.entry !== undefined) entries.set(realPath, node.entry);
+    return;
+  }
+  const at = tree.resolve(path, selector.followLinks);
+  const open = at === undefined ? [] : [at];
+  for (let top = open.pop(); top !== undefined; top = open.pop()) {
+    if (top.node.entry !== undefined) entries.set(top.path, top.node.entry);
+    for (const [name, node] of tree.childrenOf(top.node, top.path)) open.push({ path: `${top.path}/${name}`, node });
+  }
+}
+
 const notFound = (path: string): BuildError => new BuildError('not-found', `${JSON.stringify(path)}: not found`);
 /** Go's path.Base: of nothing it is `.`. */
 const goBase = (path: string): string => (path === '' ? '.' : path === '/' ? '/' : posix.basename(path));
