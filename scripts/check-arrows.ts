@@ -76,6 +76,9 @@ const RULES: readonly Rule[] = [
       `${B}/content`,
       `${B}/registry`,
       `${B}/session`,
+      // A result of a remote cache is pulled and unpacked as an image's layers are; a client's folder is read as its layouts are.
+      `${B}/source/pull-layers.ts`,
+      `${B}/source/session-content.ts`,
     ],
     why: 'caches serve the solver through its ports',
   },

@@ -153,8 +153,9 @@ export type BuildEvent =
       readonly type: 'cache-lookup';
       readonly hit: true;
       readonly location: CacheLocation;
-      /** Of a remote hit: which cache it was found in. */
+      /** Of a remote hit: the kind of cache it was found in (a closed set), and which one, for people. */
       readonly backend?: string;
+      readonly cache?: string;
       /** Nobody looked: something made of this step was found, so the step was not needed. */
       readonly implied?: true;
       /** How long the execution took whose result this is, where it is known. */
@@ -272,7 +273,7 @@ export interface StepUsage {
 }
 
 /** The types a client may name, see cache/remote/ports.ts. */
-export const REMOTE_CACHE_BACKENDS = ['registry', 'inline', 'local', 's3', 'azblob', 'gha', 'redis'] as const;
+export const REMOTE_CACHE_BACKENDS = ['registry', 'inline', 'local', 's3', 'azblob', 'gha', 'redis', 'filesystem'] as const;
 export type RemoteCacheBackend = (typeof REMOTE_CACHE_BACKENDS)[number];
 /** import: read an index of what is there; load: fetch what one hit needs; upload: write one blob; export: write one build's cache;
  *  probe: the trial call of a half-open breaker. */

@@ -42,6 +42,8 @@ export interface BridgeOptions {
   readonly entitlements: ReadonlySet<string>;
   /** Told of each graph before it is loaded. */
   readonly onGraph: (graph: Graph) => void;
+  /** Resolves once a step may be looked up: remote caches were read. */
+  readonly ready: () => Promise<void>;
 }
 
 interface Loaded {
@@ -158,12 +160,17 @@ export class BuildBridge implements Bridge, AsyncDisposable {
   async evaluate(ref: FrontendRef | undefined): Promise<Result | undefined> {
     if (ref === undefined) return undefined;
     const loaded = this.#loaded(ref.id);
-    loaded.result ??= this.#options.job.build(loaded.edge, this.signal);
+    loaded.result ??= this.#options.ready().then(() => this.#options.job.build(loaded.edge, this.signal));
     try {
       return await loaded.result;
     } catch (thrown) {
       throw this.#located(loaded.graph, BuildError.from(thrown));
     }
+  }
+
+  /** What a cache export needs of these refs. */
+  keyRecords(refs: readonly FrontendRef[]): ReturnType<Job['keyRecords']> {
+    return this.#options.job.keyRecords(refs.map(({ id }) => this.#loaded(id).edge));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -8,16 +8,18 @@
  */
 import { abortable } from '../../core/abort.ts';
 import { BuildError, cancelled } from '../../core/errors.ts';
+import { inlineCache } from '../cache/remote/inline.ts';
 import type { Descriptor } from '../content/ports.ts';
 import { type BuildEvent, type BuildId, type BuildResult, type Client, type EventSink, fanOut } from '../events.ts';
 import type { BuildAccount } from '../explain/account.ts';
-import type { ExportContext, Exporter, ExportOutcome } from '../exporter/ports.ts';
+import type { ExportContext, Exporter, ExportOutcome, ExportSource } from '../exporter/ports.ts';
 import type { FrontendRef, FrontendResult } from '../frontend/ports.ts';
 import { ResourceLog } from '../history/resource-log.ts';
 import { StatusLog } from '../history/status-log.ts';
 import type { Definition } from '../proto/gen/pb/ops_pb.ts';
 import type { Snapshot } from '../snapshot/ports.ts';
 import { BuildBridge, snapshotOf } from './bridge.ts';
+import { BuildCaches, importsOfOptions } from './build-caches.ts';
 import { type InternalStep, internalStep, type StepScope } from './internal-step.ts';
 import type { BuilderDeps } from './ports.ts';
 
@@ -35,6 +37,7 @@ export interface BuildRequest {
   readonly inputs: ReadonlyMap<string, Definition>;
   readonly exporters: readonly TypedAttributes[];
   readonly cacheExports: readonly TypedAttributes[];
+  readonly cacheImports: readonly TypedAttributes[];
   /** What the client grants its own steps: `network.host`, `security.insecure`. */
   readonly entitlements: readonly string[];
   /** Not recorded in history. */
@@ -70,6 +73,9 @@ export class Build {
   readonly #sessions: string[] = [];
   #hasArtifact = false;
   readonly #job;
+  readonly #caches: BuildCaches;
+  /** Caches of the daemon's own configuration, for a build that names none. */
+  readonly #defaults: readonly TypedAttributes[];
   #admitted = false;
 
   /** @throws BuildError for an exporter that cannot work, before anything is built. */
@@ -108,6 +114,19 @@ export class Build {
       entitlements: new Set(request.entitlements),
       sessions: () => this.#sessions,
       onGraph: (graph) => this.account?.loaded(graph),
+      ready: () => this.#caches.ready(),
+    });
+    const { defaults } = deps.caches;
+    const namesNone = request.cacheExports.length + this.#namedImports().length === 0 && !request.internal;
+    this.#defaults = namesNone ? defaults : [];
+    this.#caches = new BuildCaches({
+      caches: deps.caches,
+      scope: { build: request.ref, clock: deps.clock, sink: this.#sink },
+      sessionId: request.sessionId,
+      sessions: () => this.#sessions,
+      signal: this.#controller.signal,
+      exports: [...request.cacheExports, ...this.#defaults],
+      addCaches: (found) => this.#job.addCaches(found),
     });
   }
 
@@ -125,6 +144,11 @@ export class Build {
     if (this.#sessions.includes(id)) return;
     this.#sessions.push(id);
     this.#job.addSession(id);
+  }
+
+  /** Caches that a request of the client's frontend names; those of the build itself are read already. */
+  importCaches(entries: readonly TypedAttributes[]): void {
+    this.#caches.import(entries);
   }
 
   /** The client's frontend has finished, with a result or with an error. */
@@ -157,6 +181,7 @@ export class Build {
       using _slot = request.internal ? undefined : await this.#deps.admission.enter(this.#controller.signal);
       this.#admitted = true;
       this.#emit({ type: 'build-started' });
+      this.#caches.import([...this.#namedImports(), ...this.#defaults]);
       const outcome = await this.#work();
       end = this.#stamped({ type: 'build-finished', result: 'success' });
       return outcome;
@@ -174,6 +199,7 @@ export class Build {
       signal.removeEventListener('abort', onAbort);
       if (!this.#controller.signal.aborted) this.#controller.abort(cancelled());
       try {
+        await this.#caches[Symbol.asyncDispose]();
         await this.bridge[Symbol.asyncDispose]();
         await this.#job[Symbol.asyncDispose]();
       } finally {
@@ -187,6 +213,7 @@ export class Build {
     const result = await this.#frontendResult();
     const { refs } = result;
     const entries: [string, FrontendRef | undefined][] = refs.kind === 'single' ? [['', refs.ref]] : [...refs.refs];
+    const exported = entries.flatMap(([, ref]) => (ref === undefined ? [] : [ref]));
     const results = await Promise.all(
       entries.map(
         async ([platform, ref]): Promise<[string, Snapshot | undefined]> => [
@@ -195,14 +222,19 @@ export class Build {
         ],
       ),
     );
-    const source = { results: new Map(results), multiPlatform: refs.kind === 'map', metadata: result.metadata };
+    const source: ExportSource = {
+      results: new Map(results),
+      multiPlatform: refs.kind === 'map',
+      metadata: result.metadata,
+      ...(this.#caches.hasInline ? { inlineCache: this.#inlineOf(new Map(entries), new Map(results)) } : {}),
+    };
     const outcomes: ExportOutcome[] = [];
     for (const [index, exporter] of this.#exporters.entries()) {
       const outcome = await this.#exportStep(exporter, index, 'export', (context) => exporter.export(source, context));
       outcomes.push(outcome);
       if (outcome.finalize === undefined) this.#artifact();
     }
-    await this.#reportCacheExports();
+    const cached = await this.#caches.export(() => this.bridge.keyRecords(exported));
     for (const [index, exporter] of this.#exporters.entries()) {
       const finalize = outcomes[index]?.finalize;
       if (finalize === undefined) continue;
@@ -213,7 +245,7 @@ export class Build {
       .filter(([key]) => key.startsWith('frontend.'))
       .map(([key, value]): [string, string] => [key, new TextDecoder().decode(value)]);
     return {
-      response: new Map([...frontendKeys, ...outcomes.flatMap((outcome) => [...outcome.response])]),
+      response: new Map([...cached, ...frontendKeys, ...outcomes.flatMap((outcome) => [...outcome.response])]),
       descriptors: new Map(
         outcomes.flatMap((outcome, index) => (outcome.descriptor === undefined ? [] : [[index, outcome.descriptor] as const])),
       ),
@@ -266,18 +298,19 @@ export class Build {
     );
   }
 
-  /** A cache can make a build slower, never fail: what cannot be exported is told as a failed step of a build that succeeds. */
-  async #reportCacheExports(): Promise<void> {
-    for (const [index, { type }] of this.request.cacheExports.entries()) {
-      const step: InternalStep = {
-        name: `exporting cache (${type})`,
-        op: 'export',
-        identity: `${this.request.sessionId}-cache-${index}`,
-      };
-      await this.#step(step, async () => {
-        throw new BuildError('unsupported', `cache export of type "${type}" is not available in this version`);
-      }).catch(() => {});
-    }
+  #namedImports(): readonly TypedAttributes[] {
+    return [...this.request.cacheImports, ...importsOfOptions(this.request.options)];
+  }
+
+  #inlineOf(
+    refs: ReadonlyMap<string, FrontendRef | undefined>,
+    results: ReadonlyMap<string, Snapshot | undefined>,
+  ): NonNullable<ExportSource['inlineCache']> {
+    return async (result, layers) => {
+      const [platform] = [...results].find(([, snapshot]) => snapshot === result) ?? [];
+      const ref = platform === undefined ? undefined : refs.get(platform);
+      return ref === undefined ? undefined : await inlineCache(this.bridge.keyRecords([ref]), result, layers);
+    };
   }
 
   async #step<T>(step: InternalStep, work: Parameters<typeof internalStep<T>>[2]): Promise<T> {

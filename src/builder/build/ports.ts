@@ -1,5 +1,6 @@
 /** What a build needs from the rooms that it ties together, beyond their own ports. */
 import type { Clock } from '../../core/clock.ts';
+import type { RemoteCaches } from '../cache/remote/remote-caches.ts';
 import type { EventSink } from '../events.ts';
 import type { Accounts } from '../explain/accounts.ts';
 import type { Exporters } from '../exporter/ports.ts';
@@ -33,6 +34,7 @@ export interface BuilderDeps {
   readonly history: History;
   readonly accounts: Accounts;
   readonly exporters: Exporters;
+  readonly caches: RemoteCaches;
   readonly admission: Admission;
   /** Frontends by name: `dockerfile.v0`. */
   readonly frontends: ReadonlyMap<string, Frontend>;

@@ -6,6 +6,7 @@ import { create } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
 import { BuildError, type ErrorSource, GRPC } from '../../core/errors.ts';
 import type { Build } from '../build/build.ts';
+import { importsOfOptions } from '../build/build-caches.ts';
 import type { Builder } from '../build/builder.ts';
 import type { FrontendRef, FrontendResult, ImageConfigRequest } from '../frontend/ports.ts';
 import {
@@ -62,6 +63,10 @@ export function bridgeHandlers(builder: Builder, worker: WorkerInfo): Handlers<t
     async solve(request, context) {
       const build = await buildOf(context);
       const { bridge } = build;
+      build.importCaches([
+        ...request.CacheImports.map(({ Type, Attrs }) => ({ type: Type, attributes: new Map(Object.entries(Attrs)) })),
+        ...importsOfOptions(new Map(Object.entries(request.FrontendOpt))),
+      ]);
       if (request.Frontend === '') {
         const definition = request.Definition;
         const ref =

@@ -152,6 +152,7 @@ function solveRequest(request: SolveRequest, context: CallContext, nowNs: bigint
     inputs: new Map(Object.entries(request.FrontendInputs)),
     exporters,
     cacheExports: cacheExportsOf(request.Cache),
+    cacheImports: cacheImportsOf(request.Cache),
     entitlements: request.Entitlements,
     internal: request.Internal,
     traceparent: context.headers.get('traceparent'),
@@ -164,6 +165,14 @@ function solveRequest(request: SolveRequest, context: CallContext, nowNs: bigint
 function clientOf({ transport, address, identity }: Peer): Client {
   const peer = transport === 'tls' || transport === 'tcp' ? `${transport} ${address}` : transport;
   return { peer, ...(identity === undefined ? {} : { identity }) };
+}
+
+function cacheImportsOf(cache: CacheOptions | undefined): TypedAttributes[] {
+  if (cache === undefined) return [];
+  return [
+    ...cache.Imports.map(({ Type, Attrs }) => ({ type: Type, attributes: new Map(Object.entries(Attrs)) })),
+    ...cache.ImportRefsDeprecated.map((ref) => ({ type: 'registry', attributes: new Map([['ref', ref]]) })),
+  ];
 }
 
 /** @throws BuildError `invalid-input` for two exports of equal type and attributes. */

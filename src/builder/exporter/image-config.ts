@@ -22,6 +22,8 @@ export interface ConfigInput {
   readonly layers: readonly ConfigLayer[];
   /** Times after it become it. */
   readonly epochSeconds: bigint | undefined;
+  /** Records of `type=inline`. */
+  readonly inlineCache?: Uint8Array | undefined;
 }
 
 /** One entry of `history`, in the field order of the Go struct. A type, not an interface, so that it is a GoValue. */
@@ -34,6 +36,7 @@ type History = {
 };
 
 const EXPORTER_COMMENT = 'buildkit.exporter.image.v0'; // readers of histories look for this text
+const INLINE_CACHE = 'moby.buildkit.cache.v0';
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** @throws BuildError `invalid-input` for a config that is not one. */
@@ -52,6 +55,7 @@ export function completeConfig(input: ConfigInput): Uint8Array {
   const diffIds = layers.length === 0 ? null : layers.map(({ diffId }) => diffId);
   members.set('rootfs', { type: 'layers', diff_ids: diffIds });
   members.set('history', history?.map(ordered) ?? null);
+  if (input.inlineCache !== undefined) members.set(INLINE_CACHE, Buffer.from(input.inlineCache).toString('base64'));
   const created = rawText(members.get('created'));
   if (!members.has('created')) members.set('created', history?.findLast((entry) => entry.created !== undefined)?.created ?? null);
   else if (epochSeconds !== undefined && created !== undefined) members.set('created', clampTime(created, epochSeconds, true));

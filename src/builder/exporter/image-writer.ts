@@ -111,6 +111,7 @@ async function writePlatform(
     baseConfig,
     layers,
     epochSeconds,
+    inlineCache: await inlineRecords(write, platform, exported, layers),
   });
   const configBlob = smallBlob(config, options.ociTypes ? MEDIA.ociConfig : MEDIA.dockerConfig);
   const descriptors = layers.map(({ descriptor }) => layerDescriptor(descriptor, options));
@@ -127,6 +128,19 @@ async function writePlatform(
   await oneOff(context.progress, `exporting manifest ${blob.descriptor.digest}`, () => store(write, blob));
   await oneOff(context.progress, `exporting config ${configBlob.descriptor.digest}`, () => store(write, configBlob));
   return { manifest: blob, config: configBlob, layers: descriptors };
+}
+
+/** Rewritten layers are other layers than the cached ones. */
+async function inlineRecords(
+  { source, context }: Write,
+  platform: ExportPlatform,
+  exported: readonly Layer[],
+  layers: readonly Layer[],
+): Promise<Uint8Array | undefined> {
+  const result = resultFor(source, platform);
+  const { inlineCache } = source;
+  if (inlineCache === undefined || result === undefined || layers !== exported) return undefined;
+  return await oneOff(context.progress, 'preparing layers for inline cache', () => inlineCache(result, exported));
 }
 
 async function rewritten(

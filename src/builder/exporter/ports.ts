@@ -1,7 +1,7 @@
 /** How a finished build result leaves the builder. */
 import type { Digest } from '../../core/digest.ts';
 import type { Descriptor } from '../content/ports.ts';
-import type { Snapshot } from '../snapshot/ports.ts';
+import type { Layer, Snapshot } from '../snapshot/ports.ts';
 import type { StepProgress } from '../solver/ports.ts';
 
 /** What is exported: one root filesystem, or one per platform id; undefined is scratch. */
@@ -10,6 +10,8 @@ export interface ExportSource {
   /** True when `results` came as a map (multi-platform form), even with one entry. The single form uses the key ''. */
   readonly multiPlatform: boolean;
   readonly metadata: ReadonlyMap<string, Uint8Array>;
+  /** `--cache-to type=inline`: cache records for the config of the image that has these layers; undefined when there are none. */
+  readonly inlineCache?: (result: Snapshot, layers: readonly Layer[]) => Promise<Uint8Array | undefined>;
 }
 export interface ExportContext {
   readonly sessionId: string;

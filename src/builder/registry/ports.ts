@@ -30,6 +30,8 @@ export interface RegistryCall {
   readonly signal: AbortSignal;
   /** Plain HTTP or unverified TLS for this call (`registry.insecure`), on top of the configuration. */
   readonly insecure?: boolean;
+  /** At most so many attempts, for a caller that decides by itself about trying again. */
+  readonly attempts?: number;
   /** Hears of each wait before a request is sent again, for the log of the step. */
   readonly onRetry?: (error: BuildError, delayMs: number) => void;
 }

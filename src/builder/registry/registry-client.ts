@@ -155,11 +155,16 @@ export class RegistryClient {
     limits: RetryLimits,
     use: (endpoint: Endpoint) => Promise<T>,
   ): Promise<T> {
-    const { signal, onRetry } = call;
+    const { signal, onRetry, attempts = limits.attempts } = call;
     const budget = this.#budgets.get(endpoint.authority) ?? new RetryBudget();
     this.#budgets.set(endpoint.authority, budget);
     const attempt = async () => await use(await this.#settle(endpoint, signal));
-    return await withRetries(attempt, { limits, budget, signal, ...(onRetry === undefined ? {} : { onRetry }) });
+    return await withRetries(attempt, {
+      limits: { ...limits, attempts: Math.min(attempts, limits.attempts) },
+      budget,
+      signal,
+      ...(onRetry === undefined ? {} : { onRetry }),
+    });
   }
 
   #endpointsOf(host: string, insecure: boolean): Promise<readonly Endpoint[]> {

@@ -140,4 +140,7 @@ export interface Snapshots {
 export interface UnpackLayer {
   readonly descriptor: Descriptor;
   readonly diffId: DiffId;
+  /** The layer's own, instead of what the options say for all. */
+  readonly createdAtNs?: bigint;
+  readonly description?: string;
 }

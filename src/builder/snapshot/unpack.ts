@@ -140,11 +140,14 @@ export class Unpacker {
     id: string,
     parent: SnapshotRecord | undefined,
     chainId: ChainId,
-    { descriptor, diffId }: UnpackLayer,
+    layer: UnpackLayer,
     options: RecordOptions,
   ): SnapshotRecord {
     const { records, clock } = this.#core;
-    const { description, recordType = 'regular', createdAtNs = clock.nowNs() } = options;
+    const { descriptor, diffId } = layer;
+    const { recordType = 'regular' } = options;
+    const description = layer.description ?? options.description;
+    const createdAtNs = layer.createdAtNs ?? options.createdAtNs ?? clock.nowNs();
     const record = this.#core.add({ id, parent, kind: 'committed', description, recordType, createdAtNs, chainId });
     this.#core.leaseBlob(record, descriptor.digest);
     records.addBlob(record, {

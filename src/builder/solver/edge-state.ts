@@ -14,7 +14,17 @@ import type { CacheDigest } from '../../core/digest.ts';
 import { BuildError } from '../../core/errors.ts';
 import type { LookupFacts, MissReason } from '../events.ts';
 import { findKeys, type InputNames, inAll, keyFor, linkAll, linkOf, type OpOutput, rootKey } from './keys.ts';
-import type { CacheIndex, CacheMap, Result, ResultStore, StoredResult } from './ports.ts';
+import {
+  type CacheIndex,
+  type CacheMap,
+  type LoadedRemote,
+  REMOTE,
+  type RemoteCache,
+  type RemoteResult,
+  type Result,
+  type ResultStore,
+  type StoredResult,
+} from './ports.ts';
 import type { EdgeHandle, VertexState } from './vertex-state.ts';
 import type { Machine, WorkQueue } from './work-queue.ts';
 
@@ -42,10 +52,11 @@ export type Outcome =
   | { readonly type: 'done'; readonly result: Result }
   | { readonly type: 'failed'; readonly error: BuildError };
 
-interface Hit {
-  readonly key: string;
-  readonly stored: StoredResult;
-}
+type Hit =
+  | { readonly key: string; readonly stored: StoredResult }
+  | { readonly cache: RemoteCache; readonly remote: RemoteResult };
+
+const isRemote = (key: string): boolean => key.startsWith(REMOTE);
 
 export class EdgeState implements EdgeHandle, Machine {
   readonly vertex: VertexState;
@@ -59,6 +70,7 @@ export class EdgeState implements EdgeHandle, Machine {
   #unlistedKey: string | undefined;
   #inputs: Input[] | undefined;
   #lostHit = false;
+  #lostRemote: string | undefined;
   #loading = false;
   #leader: Following | undefined;
   #producingKey: string | undefined;
@@ -127,7 +139,7 @@ export class EdgeState implements EdgeHandle, Machine {
     if (error !== undefined) return this.#settle({ type: 'failed', error });
     const made = this.vertex.outputs.get(this.output);
     if (made !== undefined) return this.#settle({ type: 'done', result: made });
-    if (this.#loading || this.vertex.running || this.#follows()) return;
+    if (this.#loading || this.vertex.isFetching(this.output) || this.vertex.running || this.#follows()) return;
     this.#seek();
   }
 
@@ -158,27 +170,55 @@ export class EdgeState implements EdgeHandle, Machine {
       for (const { digest, ephemeral } of this.vertex.maps) this.#addKey(rootKey(digest, this.output, ephemeral ?? false));
     } else {
       let changed = false;
-      for (const input of inputs) changed = input.probe(this.#services.index, this.#op()) || changed;
+      const caches = this.vertex.remoteCaches();
+      for (const input of inputs) changed = input.probe(this.#services.index, caches, this.#op()) || changed;
       if (!changed) return;
       for (const key of inAll(inputs.map(({ candidates }) => candidates))) {
         this.#addKey(key);
-        linkAll(this.#services.index, this.#op(), this.#names(), key);
+        if (!isRemote(key)) linkAll(this.#services.index, this.#op(), this.#names(), key);
       }
+      this.#nameRemoteKey();
     }
     if (this.keys.length > before) this.#notify();
+  }
+
+  /** What only a remote cache knows gets a key of ours too: steps that stand on it, and its result once fetched, are stored by it. */
+  #nameRemoteKey(): void {
+    if (this.keys.length === 0 || !this.keys.every(isRemote)) return;
+    const names = this.#names();
+    if (names.some(({ keys, contentKey }) => keys.length === 0 && contentKey === undefined)) return;
+    const { index } = this.#services;
+    const key = keyFor(index, this.#op(), names);
+    linkAll(index, this.#op(), names, key);
+    this.#addKey(key);
   }
 
   #addKey(key: string): void {
     if (!this.keys.includes(key)) this.keys.push(key);
   }
 
-  /** The newest result under any key; looked up anew each time, because another build may have stored it just now. */
+  /**
+   * The newest result under any key, one of ours before one that would have to be fetched; looked up anew each time, because another
+   * build may have stored it just now.
+   */
   #findHit(): Hit | undefined {
-    let best: Hit | undefined;
+    let best: Extract<Hit, { stored: StoredResult }> | undefined;
     for (const key of this.keys) {
       const [stored] = this.#services.index.results(key);
       if (stored !== undefined && (best === undefined || stored.createdAtNs > best.stored.createdAtNs)) best = { key, stored };
     }
+    return best ?? this.findRemote();
+  }
+
+  /** The newest result in the remote caches of the builds that share the vertex. */
+  findRemote(): Extract<Hit, { remote: RemoteResult }> | undefined {
+    let best: Extract<Hit, { remote: RemoteResult }> | undefined;
+    for (const cache of this.vertex.remoteCaches())
+      for (const key of this.keys) {
+        const [remote] = cache.results(key);
+        if (remote !== undefined && (best === undefined || remote.createdAtNs > best.remote.createdAtNs))
+          best = { cache, remote };
+      }
     return best;
   }
 
@@ -267,15 +307,64 @@ export class EdgeState implements EdgeHandle, Machine {
   }
 
   #load(hit: Hit): void {
-    this.#loading = true;
     for (const input of this.#ownInputs()) input.ask(LEVEL.NONE);
+    if ('remote' in hit) return this.#fetch(hit.cache, hit.remote);
+    this.#loading = true;
     void this.#loadHit(hit).finally(() => {
       this.#loading = false;
       this.wake();
     });
   }
 
-  async #loadHit({ key, stored }: Hit): Promise<void> {
+  /** A remote cache can make a build slower, never fail it: what cannot be fetched is a miss after all. */
+  #fetch(cache: RemoteCache, remote: RemoteResult): void {
+    this.vertex.fetchRemote(this.output, async (context) => {
+      try {
+        const loaded = await remote.load(context);
+        return () => {
+          this.#storeFetched(remote, loaded);
+          if (!this.vertex.released && !this.vertex.outputs.has(this.output))
+            this.vertex.reporter.hit('remote', this.#facts(), undefined, cache);
+          this.vertex.takeLoaded(this.output, loaded.result);
+        };
+      } catch (thrown) {
+        if (context.signal.aborted) throw thrown;
+        const error = BuildError.from(thrown);
+        return () => {
+          this.#services.onProblem(error);
+          this.#lostRemote = `${cache.label}: ${error.message}`;
+          this.vertex.reporter.warn(`cached result could not be fetched from ${cache.label}; the step runs`, error.message);
+        };
+      }
+    });
+  }
+
+  #storeFetched(remote: RemoteResult, { result, prefixes }: LoadedRemote): void {
+    const { index } = this.#services;
+    for (const key of this.keys) {
+      if (!isRemote(key)) index.addResult(key, { id: result.id, createdAtNs: remote.createdAtNs });
+    }
+    const visited = new Set<EdgeState>([this]);
+    for (const { target } of this.#ownInputs()) target.adoptPrefix(remote.layers, prefixes, visited);
+  }
+
+  /** Something above was fetched; results of this edge and below that are the lower part of it have come along. */
+  adoptPrefix(layers: readonly string[], stored: readonly string[], visited: Set<EdgeState>): void {
+    if (visited.has(this)) return;
+    visited.add(this);
+    const remote = this.findRemote()?.remote;
+    const part = remote?.layers ?? [];
+    const id = part.length > 0 && part.every((layer, at) => layer === layers[at]) ? stored[part.length - 1] : undefined;
+    if (remote !== undefined && id !== undefined) {
+      for (const key of this.keys) {
+        if (isRemote(key) || this.#services.index.results(key).length > 0) continue;
+        this.#services.index.addResult(key, { id, createdAtNs: remote.createdAtNs });
+      }
+    }
+    for (const { target } of this.#ownInputs()) target.adoptPrefix(layers, stored, visited);
+  }
+
+  async #loadHit({ key, stored }: Extract<Hit, { stored: StoredResult }>): Promise<void> {
     const { index, results, onProblem } = this.#services;
     let result: Result | undefined;
     try {
@@ -297,8 +386,13 @@ export class EdgeState implements EdgeHandle, Machine {
     const { index } = this.#services;
     const map = this.#map();
     if (this.vertex.ignoreCache) return ['no-cache-asked', undefined];
+    if (this.#lostRemote !== undefined) return ['backend-down', this.#lostRemote];
+    const down = this.vertex.remoteCaches().filter(({ failure }) => failure !== undefined);
+    const unpinned = this.vertex.inputs.length === 0 && map?.ephemeral === true;
+    if (down.length > 0 && !unpinned)
+      return ['backend-down', down.map(({ label, failure }) => `${label}: ${failure}`).join('; ')];
     if (this.#lostHit || this.keys.some((key) => index.hadResult(key))) return ['evicted', undefined];
-    if (this.vertex.inputs.length === 0 && map?.ephemeral === true) return ['unpinned-source', undefined];
+    if (unpinned) return ['unpinned-source', undefined];
     if (this.keys.length > 0 || map === undefined || !index.seen(map.digest)) return ['never-seen', undefined];
     const changed = this.#ownInputs().filter(({ candidates }) => candidates.size === 0);
     return ['input-changed', changed.map(({ target }) => target.vertex.vertex.name).join(', ')];
@@ -324,7 +418,7 @@ export class EdgeState implements EdgeHandle, Machine {
     return this.#ownInputs().map(({ at, target }) => {
       const input = this.#map()?.inputs[at];
       return {
-        keys: target.allKeys,
+        keys: target.allKeys.filter((key) => !isRemote(key)),
         selector: input?.selector,
         contentKey: this.vertex.contentKeys[at],
       };
@@ -447,19 +541,21 @@ class Input implements Demand {
   }
 
   /** Looks up names learnt since the last time. True when there were any. */
-  probe(index: CacheIndex, of: OpOutput): boolean {
+  probe(index: CacheIndex, caches: readonly RemoteCache[], of: OpOutput): boolean {
     const map = this.#owner.vertex.maps[0]?.inputs[this.at];
     let changed = false;
     const link = linkOf(of, this.at, map?.selector);
     for (; this.#probedKeys < this.target.keys.length; this.#probedKeys += 1) {
-      for (const key of index.linked(this.target.keys[this.#probedKeys] ?? '', link)) this.candidates.add(key);
+      const from = this.target.keys[this.#probedKeys] ?? '';
+      for (const known of [index, ...caches]) for (const key of known.linked(from, link)) this.candidates.add(key);
       changed = true;
     }
     const contentKey = this.#owner.vertex.contentKeys[this.at];
     if (contentKey !== undefined && !this.#probedContent) {
       this.#probedContent = true;
       changed = true;
-      for (const key of index.linked(contentKey, linkOf(of, this.at, undefined))) this.candidates.add(key);
+      for (const known of [index, ...caches])
+        for (const key of known.linked(contentKey, linkOf(of, this.at, undefined))) this.candidates.add(key);
     }
     return changed;
   }

@@ -126,6 +126,54 @@ export interface StoredResult {
   readonly runNs?: bigint;
 }
 
+/** Keys that begin so belong to a remote cache and are never stored in the daemon's own index. */
+export const REMOTE = 'remote:';
+
+/**
+ * A cache outside the daemon that a build asked to be looked up, read before the build's graph is loaded. Answers from memory.
+ * Its keys (`REMOTE`) mean something to it alone; names of roots and of content mean the same everywhere.
+ */
+export interface RemoteCache {
+  /** For people: `registry example.com/app:cache`. */
+  readonly label: string;
+  /** Closed set, for metrics: `registry`, `s3`, ... */
+  readonly backend: string;
+  /** Why it can answer nothing: down, refused, unreadable. */
+  readonly failure: string | undefined;
+  linked(from: string, link: CacheLink): readonly string[];
+  /** Newest first; without what is known to be gone. */
+  results(key: string): readonly RemoteResult[];
+}
+export interface RemoteResult {
+  readonly createdAtNs: bigint;
+  /** Names of the layers, lowest first: a result whose names are the beginning of another's lies in it. */
+  readonly layers: readonly string[];
+  /** Fetches it. Rejects when it cannot be had; then the hit is a miss, and the result is not offered again. */
+  load(context: OpContext): Promise<LoadedRemote>;
+}
+export interface LoadedRemote {
+  readonly result: Result;
+  /** Stored result of the lowest n + 1 layers, by n; the last is the result itself. */
+  readonly prefixes: readonly string[];
+}
+
+/** What a cache export needs of one key: how it is reached and what was made under it. */
+export interface KeyRecord {
+  readonly digest: CacheDigest;
+  /** -1 for a key by content. */
+  readonly output: number;
+  /** Alternatives per input; a record without inputs is a root. */
+  readonly inputs: readonly (readonly { readonly selector?: CacheDigest; readonly record: KeyRecord }[])[];
+  /** Undefined: no result is known. */
+  readonly result?: KeyResult;
+}
+export interface KeyResult {
+  readonly createdAtNs: bigint;
+  /** A reference of the caller's own; undefined when it is gone. Absent for one that only a remote cache has. */
+  readonly open?: () => Promise<Result | undefined>;
+  readonly remote?: RemoteResult;
+}
+
 /** A vertex named in an error or an event. */
 export interface Named {
   readonly digest: VertexDigest;

@@ -9,7 +9,8 @@ import { BuildError, cancelled } from '../../core/errors.ts';
 import type { BuildId, EventSink, OpKind, StepInfo } from '../events.ts';
 import type { Edge, Graph, Vertex } from '../llb/definition.ts';
 import { type Demand, type EdgeServices, EdgeState, LEVEL } from './edge-state.ts';
-import type { CacheIndex, OpResolver, Result, ResultStore } from './ports.ts';
+import { keyRecords } from './key-records.ts';
+import type { CacheIndex, OpResolver, RemoteCache, Result, ResultStore } from './ports.ts';
 import { Slots } from './slots.ts';
 import { StepReporter } from './step-reporter.ts';
 import { type Holder, type VertexInput, type VertexServices, VertexState } from './vertex-state.ts';
@@ -80,6 +81,7 @@ export class Solver implements AsyncDisposable {
       join: (vertex, inputs, holder) => this.#join(vertex, inputs, holder),
       leave: (state, holder) => this.#leave(state, holder),
       edgeOf: (state, output) => this.#edgeOf(state, output),
+      edges: this.#edgeServices,
       clock: this.#clock,
       onDispose: () => this.#jobs.delete(job),
     });
@@ -176,6 +178,7 @@ interface JobServices {
   readonly join: (vertex: Vertex, inputs: readonly VertexInput[], holder: Holder) => VertexState;
   readonly leave: (state: VertexState, holder: Holder) => Promise<void>;
   readonly edgeOf: (state: VertexState, output: number) => EdgeState;
+  readonly edges: EdgeServices;
   readonly clock: Clock;
   readonly onDispose: () => void;
 }
@@ -185,6 +188,7 @@ export class Job implements AsyncDisposable {
   readonly #holder: Holder;
   readonly #services: JobServices;
   readonly #sessions: string[];
+  readonly #caches: RemoteCache[] = [];
   readonly #states = new Map<Vertex, VertexState>();
   readonly #held = new Set<VertexState>();
   readonly #requests = new Set<Request>();
@@ -197,6 +201,7 @@ export class Job implements AsyncDisposable {
       build: options.id,
       sink: options.sink,
       sessions: this.#sessions,
+      caches: this.#caches,
       claims: { exec: { running: 0 }, io: { running: 0 } },
       traceparentFor: options.traceparentFor,
     };
@@ -208,6 +213,17 @@ export class Job implements AsyncDisposable {
   /** Steps of this build are served by this session too, after those already named. */
   addSession(id: string): void {
     if (!this.#sessions.includes(id)) this.#sessions.push(id);
+  }
+
+  /** Remote caches that steps of this build are looked up in, besides the daemon's own; before the graph is built. */
+  addCaches(caches: readonly RemoteCache[]): void {
+    this.#caches.push(...caches);
+  }
+
+  /** Every key below edges of loaded graphs, with what is known to be stored under it: what a cache export writes (key-records.ts). */
+  keyRecords(edges: readonly Edge[]): ReturnType<typeof keyRecords> {
+    const states = edges.map((edge) => this.#services.edgeOf(this.#stateOf(edge.vertex), edge.output));
+    return keyRecords(states, this.#services.edges);
   }
 
   /**

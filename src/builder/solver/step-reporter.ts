@@ -99,12 +99,18 @@ export class StepReporter {
     if (leader.#followers?.delete(this) === true) this.#closeIfOpen();
   }
 
-  /** `savedNs`: how long the run took whose result it is. */
-  hit(location: CacheLocation, facts: LookupFacts, savedNs: bigint | undefined): void {
+  /** `savedNs`: how long the run took whose result it is. `cache`: the remote one it came from. */
+  hit(
+    location: CacheLocation,
+    facts: LookupFacts,
+    savedNs: bigint | undefined,
+    cache?: { readonly backend: string; readonly label: string },
+  ): void {
     this.#served = true;
     const atNs = this.#clock.nowNs();
+    const from = cache === undefined ? {} : { backend: cache.backend, cache: cache.label };
     const saved = savedNs === undefined ? {} : { savedNs };
-    this.#tell({ type: 'cache-lookup', atNs, hit: true, location, facts, ...saved });
+    this.#tell({ type: 'cache-lookup', atNs, hit: true, location, facts, ...saved, ...from });
     this.#tell({ type: 'step-started', atNs });
     this.#tell({ type: 'step-finished', atNs, outcome: 'cached' });
   }
@@ -112,6 +118,11 @@ export class StepReporter {
   missed(reason: MissReason, detail: string | undefined, facts: LookupFacts): void {
     const atNs = this.#clock.nowNs();
     this.#tell({ type: 'cache-lookup', atNs, hit: false, reason, facts, ...(detail === undefined ? {} : { detail }) });
+  }
+
+  /** Told to clients as a warning of the step. */
+  warn(short: string, detail: string): void {
+    this.#tell({ type: 'step-warning', atNs: this.#clock.nowNs(), level: 1, short, detail: [detail], url: '' });
   }
 
   started(kind: 'key' | 'run'): void {

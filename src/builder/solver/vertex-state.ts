@@ -8,13 +8,15 @@ import type { VertexDigest } from '../../core/digest.ts';
 import { BuildError, cancelled } from '../../core/errors.ts';
 import type { Vertex } from '../llb/definition.ts';
 import { contentKeyOf } from './keys.ts';
-import type { CacheMap, Op, OpContext, OpResolver, Result } from './ports.ts';
+import type { CacheMap, Op, OpContext, OpResolver, RemoteCache, Result } from './ports.ts';
 import type { Claimant, Slots } from './slots.ts';
 import type { StepReporter, Subscriber } from './step-reporter.ts';
 
 /** A build, as far as a vertex needs to know it. */
 export interface Holder extends Subscriber {
   readonly sessions: readonly string[];
+  /** Remote caches the build looks into. */
+  readonly caches: readonly RemoteCache[];
   readonly claims: { readonly exec: Claimant; readonly io: Claimant };
   readonly traceparentFor: ((vertex: Vertex) => string | undefined) | undefined;
 }
@@ -37,6 +39,9 @@ export interface VertexInput {
   readonly state: VertexState;
   readonly output: number;
 }
+
+const NONE: readonly RemoteCache[] = [];
+const fetchOf = (output: number): string => `fetch ${output}`;
 
 export class VertexState {
   /** As announced: the vertex's own, or another when this copy must not be joined with it (solver.ts, `join`). */
@@ -209,6 +214,32 @@ export class VertexState {
   *allHolders(): Generator<Holder> {
     yield* this.holders;
     for (const follower of this.followers) yield* follower.allHolders();
+  }
+
+  /** Remote caches of every build served by this vertex, each once. */
+  remoteCaches(): readonly RemoteCache[] {
+    let found: readonly RemoteCache[] = NONE;
+    for (const { caches } of this.allHolders())
+      if (caches.length > 0) found = found === NONE ? caches : [...new Set([...found, ...caches])];
+    return found;
+  }
+
+  /**
+   * Fetches an output that a remote cache has. Shown as an interval of its own, as the key of a source is, because only its end tells
+   * a hit from a miss. `fetch` returns what to do when it counts, and rejects only when it was aborted.
+   */
+  fetchRemote(output: number, fetch: (context: OpContext) => Promise<() => void>): void {
+    this.#work(fetchOf(output), '', async (signal) => {
+      this.reporter.started('key');
+      try {
+        return await fetch(this.#contextOf(signal));
+      } finally {
+        this.reporter.finished('key');
+      }
+    });
+  }
+  isFetching(output: number): boolean {
+    return this.#working.has(fetchOf(output));
   }
 
   /**

@@ -11,7 +11,7 @@ export interface LayerPull {
   readonly clock: Clock;
   readonly content: ContentStore;
   readonly snapshots: Snapshots;
-  readonly origin: ImageOrigin;
+  readonly origin: Pick<ImageOrigin, 'fetchBlob'>;
   readonly layers: readonly UnpackLayer[];
   readonly record: RecordOptions;
 }
@@ -82,7 +82,7 @@ async function unpackInOrder(
 }
 
 async function fetchLayer(
-  origin: ImageOrigin,
+  origin: Pick<ImageOrigin, 'fetchBlob'>,
   { descriptor }: UnpackLayer,
   progress: StepProgress,
   signal: AbortSignal,

@@ -199,10 +199,24 @@ export const SETTINGS: readonly Setting[] = [
     later(`cache.${name}.verify.required`, 'boolean', 'Refuse unsigned cache entries.'),
     later(`cache.${name}.verify.policy.*`, 'text', 'Which signatures count.'),
   ]),
-  later('cache.blob[].type', 'text', 'Default cache backend of the daemon.'),
-  later('cache.blob[].path', 'text', 'Folder of the default cache backend.'),
-  later('cache.registry[].type', 'text', 'Default cache backend of the daemon.'),
-  later('cache.registry[].redis-addr', 'text', 'Redis of the default cache backend.'),
+  live('cache.blob[].type', 'text', 'Cache that builds use which name none: `filesystem`.', { choices: ['filesystem'] }),
+  live('cache.blob[].path', 'text', 'Folder of that cache on this machine; several daemons may share it.'),
+  live('cache.registry[].type', 'text', 'Cache that builds use which name none: `redis` or `registry`.', {
+    choices: ['redis', 'registry'],
+  }),
+  live('cache.registry[].redis-addr', 'text', 'Redis of that cache, for example redis://localhost:6379.'),
+  live('cache.registry[].ref', 'text', 'Reference of that cache in a registry.'),
+  live('cooper.cache.lookup-budget', 'duration', 'Longest time one build spends on reading remote caches, all together.', {
+    default: '10s',
+  }),
+  live(
+    'cooper.cache.export-retry',
+    'duration',
+    'How long a failed cache export is tried again after its build; 0s: not at all.',
+    {
+      default: '5m',
+    },
+  ),
   later('gc.default.keep_storage', 'size', 'Cache that garbage collection always keeps.', {
     deprecatedBy: 'worker.oci.reservedSpace',
   }),

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type CacheEntry, DEFAULT_LIMITS } from '../../builder/cache/remote/remote-caches.ts';
 import { defaultBounds, defaultPolicies, type GcPolicy, type SpaceBounds } from '../../builder/gc/policy.ts';
 import type { RegistryHostConfig } from '../../builder/registry/endpoints.ts';
 import type { RuntimeChoice } from '../../builder/worker/runtime.ts';
@@ -11,6 +12,7 @@ import { type ParsedAddress, parseAddress, parseHostPort } from '../addresses.ts
 import type { Values } from '../config/load.ts';
 import type { DiskSpace } from '../config/units.ts';
 import type { Defaults } from '../defaults.ts';
+import { defaultCache } from './default-cache.ts';
 
 export interface DaemonConfig {
   readonly root: string;
@@ -31,6 +33,7 @@ export interface DaemonConfig {
   readonly history: { readonly maxAgeNs: bigint; readonly maxEntries: number };
   readonly registries: Readonly<Record<string, RegistryHostConfig>>;
   readonly registryConcurrency: number;
+  readonly caches: RemoteCacheConfig;
   readonly admission: { readonly maxBuilds: number; readonly maxQueued: number };
   readonly otlpEndpoint: string | undefined;
   readonly drainTimeoutMs: number;
@@ -39,6 +42,13 @@ export interface DaemonConfig {
   /** False: nothing of builds is counted, traced or audited. */
   readonly telemetry: boolean;
   readonly maxLogBytes: number;
+}
+
+export interface RemoteCacheConfig {
+  /** Caches of builds that name none. */
+  readonly entries: readonly CacheEntry[];
+  readonly lookupMs: number;
+  readonly retryExportMs: number;
 }
 
 /** Size of the disk that holds the state folder, for shares of it. */
@@ -81,12 +91,44 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     },
     registries: registryHosts(values),
     registryConcurrency: number('system.maxRegistryConcurrency', 4),
+    caches: cachesOf(values),
     admission: { maxBuilds: number('cooper.admission.max-builds', 256), maxQueued: number('cooper.admission.max-queued', 1024) },
     otlpEndpoint: text('cooper.otlp.endpoint'),
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
     audit: auditOf(values, root, diskSizeOf),
     telemetry: (values.get('cooper.telemetry.enabled') as boolean | undefined) ?? true,
     drainTimeoutMs: Number((values.get('cooper.drain-timeout') as bigint | undefined) ?? 30_000_000_000n) / 1e6,
+  };
+}
+
+/** `[[cache.blob]]` keeps blobs and configurations in a folder, `[[cache.registry]]` in Redis. */
+function cachesOf(values: Values): RemoteCacheConfig {
+  const blobs = values.entries('cache.blob').map(({ values: own }) => {
+    const type = own.get('type') ?? 'filesystem';
+    const path = own.get('path');
+    if (type !== 'filesystem')
+      throw new BuildError('invalid-input', `cache.blob: type "${type}" is not known; expected filesystem`);
+    if (typeof path !== 'string' || !path.startsWith('/'))
+      throw new BuildError('invalid-input', `cache.blob: path must be an absolute path, not "${path ?? ''}"`);
+    return defaultCache('filesystem', { path });
+  });
+  const registries = values.entries('cache.registry').map(({ values: own }) => {
+    const [type, address, ref] = ['type', 'redis-addr', 'ref'].map((name) => own.get(name));
+    if (type === 'redis' && typeof address === 'string') return defaultCache('redis', { addr: address });
+    if (type === 'registry' && typeof ref === 'string') return defaultCache('registry', { ref });
+    throw new BuildError(
+      'invalid-input',
+      'cache.registry: expected type = "redis" with redis-addr, or type = "registry" with ref',
+    );
+  });
+  const ms = (key: string, otherwise: number): number => {
+    const ns = values.get(key) as bigint | undefined;
+    return ns === undefined ? otherwise : Number(ns / 1_000_000n);
+  };
+  return {
+    entries: [...blobs, ...registries],
+    lookupMs: ms('cooper.cache.lookup-budget', DEFAULT_LIMITS.lookupMs),
+    retryExportMs: ms('cooper.cache.export-retry', DEFAULT_LIMITS.retryExportMs),
   };
 }
 

@@ -68,6 +68,7 @@ import type { DaemonConfig } from './daemon-config.ts';
 import { openExplain } from './explain.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
 import { opsProviders } from './ops-providers.ts';
+import { openRemoteCaches } from './remote-caches.ts';
 import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
 
 export interface Daemon extends AsyncDisposable {
@@ -216,6 +217,9 @@ export async function startDaemon(
       onProblem: (error) => log.warn('solver', { error }),
     }),
   );
+  const caches = stack.use(
+    openRemoteCaches(config, { clock, content, snapshots, registry, auths, sessions, events: telemetry.service, log }),
+  );
   const admission = new Admission(config.admission);
   const builder = new Builder(
     {
@@ -225,6 +229,7 @@ export async function startDaemon(
       history,
       accounts,
       admission,
+      caches,
       exporters: createExporters({ registry, content, images, origins, auths, sessions, clock, pool, tempDir }),
       frontends: new Map([
         ['dockerfile.v0', dockerfileFrontend],

@@ -3,10 +3,11 @@
  * `--cache-to` and `--cache-from`; what is kept there, and what happens when it fails, is the same for all and lives beside this file.
  */
 import type { Digest } from '../../../core/digest.ts';
+import type { BuildError, ErrorKind } from '../../../core/errors.ts';
 import type { Descriptor } from '../../content/ports.ts';
 
-/** Types a client may name. Also the label `backend` of metrics. */
-export const BACKENDS = ['registry', 'inline', 'local', 's3', 'azblob', 'gha', 'redis'] as const;
+/** Types a client or the configuration may name. Also the label `backend` of metrics. */
+export const BACKENDS = ['registry', 'inline', 'local', 's3', 'azblob', 'gha', 'redis', 'filesystem'] as const;
 export type BackendName = (typeof BACKENDS)[number];
 
 export interface BlobStat {
@@ -42,6 +43,10 @@ export interface CacheStore extends AsyncDisposable {
   readonly label: string;
   /** What fails together: host and port, bucket, account. The breaker of all builds is found by `backend` and this text. */
   readonly endpoint: string;
+  /** Stores of one backend and endpoint with the same text share their blobs; `label` when absent. */
+  readonly blobScope?: string;
+  /** Where it answers TCP, when it is spoken to directly: a dead place is found out by connecting, long before a request times out. */
+  readonly address?: { readonly host: string; readonly port: number };
   /** Names under which configurations are written, and read and merged; at least one. */
   readonly manifestNames: readonly string[];
   /** Blobs written or read at once; 4 unless an attribute says otherwise. */
@@ -56,14 +61,23 @@ export interface CacheStore extends AsyncDisposable {
   statBlob(digest: Digest, signal: AbortSignal): Promise<BlobStat | undefined>;
   /** From `offset` (0) to the end. Need not verify: the reader hashes. Rejects with `not-found` when it is gone. */
   readBlob(digest: Digest, offset: number, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /**
+   * The same straight into the content store, hashed, off the main thread, where the store can do that; used instead of `readBlob`.
+   * `onProgress` hears of bytes as they arrive, and negative counts when some have to be read again.
+   */
+  fetchBlob?(descriptor: Descriptor, signal: AbortSignal, onProgress: (bytes: number) => void): Promise<void>;
   /** Resolves when readers can see the blob; also when it was there already. */
   writeBlob(descriptor: Descriptor, content: BlobContent, signal: AbortSignal): Promise<void>;
   /** Makes the blob look new to the place's own expiry. */
   touchBlob?(digest: Digest, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  /** What the client is told once the configuration is written (`cache.manifest`). */
+  exporterResponse?(): ReadonlyMap<string, string>;
 }
 
 /** What opening a store may use. */
 export interface StoreDeps {
+  /** Sessions of the build whose client may be asked for credentials or files, the oldest first; none for a cache of the daemon's own. */
+  readonly sessions: () => readonly string[];
   readonly nowMs: () => number;
   readonly userAgent: string;
   /** Defaults that BuildKit reads from the daemon's environment (`AWS_REGION`, ...). */
@@ -85,4 +99,24 @@ export interface StoreBackend {
   /** What follows `importing cache manifest from ` for these attributes; BuildKit's text. */
   readonly importTitle: (attributes: ReadonlyMap<string, string>) => string;
   readonly open: OpenCacheStore;
+}
+
+/** What is asked of a store; the label `op` of metrics. */
+export type CacheOp = 'manifest-read' | 'manifest-write' | 'blob-stat' | 'blob-read' | 'blob-write' | 'blob-touch';
+/** miss: there is no such thing, which is an answer; skipped: not asked, the breaker is open. */
+export type CallResult = 'ok' | 'miss' | 'skipped' | ErrorKind;
+/** What a look-up or an export as a whole came to; the label `result` of metrics. */
+export type CacheOutcome = 'ok' | 'empty' | 'retrying' | ErrorKind;
+
+/** Told of everything that operators want to know of remote caches. Must return at once and not throw. */
+export interface CacheObserver {
+  /** One attempt of one call; `bytes` moved. */
+  operation(backend: BackendName, op: CacheOp, result: CallResult, seconds: number, bytes: number): void;
+  breaker(backend: BackendName, endpoint: string, state: 'closed' | 'half-open' | 'open'): void;
+  outageStarted(backend: BackendName, endpoint: string, error: BuildError): void;
+  outageEnded(backend: BackendName, endpoint: string, seconds: number): void;
+  /** A blob did not hash to its name, or had another length. */
+  quarantined(backend: BackendName, endpoint: string, digest: Digest, error: BuildError): void;
+  imported(backend: BackendName, outcome: CacheOutcome, seconds: number): void;
+  exported(backend: BackendName, outcome: CacheOutcome, seconds: number, inBackground: boolean): void;
 }
