@@ -140,6 +140,8 @@ export type BuildEvent =
       readonly client?: Client;
       /** When what led to the build happened, as the client says; the wait of a CI queue lies between it and this event. */
       readonly triggeredAtNs?: bigint;
+      /** Where the context comes from, as clients tell it (`vcs:source`, `vcs:revision`). */
+      readonly vcs?: { readonly source?: string; readonly revision?: string };
     })
   /** The build asked for what it may not have; `what` names it. */
   | (OfBuild & { readonly type: 'request-denied'; readonly what: string; readonly client?: Client })
@@ -221,6 +223,8 @@ export type BuildEvent =
       readonly kind?: ErrorKind;
       readonly fault?: Fault;
       readonly error?: string;
+      /** Output that was not kept because the build had reached its limit. */
+      readonly clippedLogBytes?: number;
     });
 
 /** One resource under pressure: share of the last 10 s in which some, or all, processes had to wait for it, and all such time. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { eventsOf, play, type SyntheticBuild } from '../../test/synthetic-builds.ts';
+import { digestNamed, eventsOf, play, type SyntheticBuild } from '../../test/synthetic-builds.ts';
 import type { BuildEvent } from '../builder/events.ts';
 import { buildMetrics, type SpanLookup } from './build-metrics.ts';
 import { Metrics } from './metrics.ts';
@@ -171,3 +171,37 @@ test('a step that two builds share counts for both, and what its process used an
   assert.equal(await sample(/cooper_step_cpu_seconds_total/), 1);
   assert.equal(await sample(/cooper_step_log_bytes_total/), 'output of RUN\n'.length);
 });
+
+test('a step that starts for a second build while the first runs it is shared once, and in flight once', async () => {
+  const { emit, sample } = rig();
+  const steps = [{ step: digestNamed('s'), name: 's', op: 'exec' as const, inputs: [], cacheable: true }];
+  const at = (build: string) => ({ build, atNs: START_NS });
+  for (const build of ['a', 'b']) {
+    emit({ ...at(build), type: 'build-queued', internal: false, target: '', exporters: [] });
+    emit({ ...at(build), type: 'steps-announced', steps });
+    emit({ ...at(build), type: 'step-started', step: digestNamed('s') });
+    emit({ ...at(build), type: 'step-started', step: digestNamed('s') });
+  }
+  assert.equal(await sample(/cooper_steps_in_flight/), 1);
+  assert.equal(await sample(/cooper_steps_shared_total/), 1);
+  emit({ ...at('a'), type: 'step-finished', step: digestNamed('s'), outcome: 'executed' });
+  assert.equal(await sample(/cooper_steps_in_flight/), 1);
+  emit({ ...at('b'), type: 'build-finished', result: 'cancellation', kind: 'cancelled', clippedLogBytes: 77 });
+  assert.equal(await sample(/cooper_steps_in_flight/), 0, 'a build that ends holds no step');
+  assert.equal(await sample(/cooper_step_log_clipped_bytes_total/), 77);
+});
+
+for (const [kind, system] of [
+  ['step-failed', false],
+  ['unavailable', true],
+] as const) {
+  test(`the CI/CD names say the same: ${kind} ${system ? 'is' : 'is no'} error of the system`, async () => {
+    const { sample } = played({ fails: kind });
+    assert.equal(await sample(new RegExp(`cicd_pipeline_run_errors_total\\{error_type="${kind}"\\}`)), 1);
+    const ofSystem = new RegExp(`cicd_system_errors_total\\{cicd_system_component="builder",error_type="${kind}"\\}`);
+    assert.equal(await sample(ofSystem), system ? 1 : Number.NaN);
+    const result = system ? 'error' : 'failure';
+    const pending = `cicd_pipeline_run_duration_seconds_count\\{cicd_pipeline_run_state="pending",cicd_pipeline_result="${result}"\\}`;
+    assert.equal(await sample(new RegExp(pending)), 1);
+  });
+}

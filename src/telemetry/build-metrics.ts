@@ -7,7 +7,9 @@ import { type Clock, nsToSeconds } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import { assertNever, ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
 import * as catalog from './catalog.ts';
+import * as cicd from './catalog-cicd.ts';
 import { FIRST_ARTIFACT } from './catalog-service.ts';
+
 import type { ExemplarLabels, Metrics } from './metrics.ts';
 import { countEnd, countResources, showRunning } from './step-resources.ts';
 
@@ -46,6 +48,7 @@ export function buildMetrics(metrics: Metrics, clock: Clock, spans: SpanLookup):
   const builds = new Map<BuildId, BuildState>();
   /** Output and usage reach every build that shares a step as the same object; the process existed once. */
   const counted = new WeakSet<object>();
+  const running = new RunningSteps(metrics);
   metrics.onCollect(() => collectBuilds(metrics, builds, clock.nowNs()));
   return {
     emit(event) {
@@ -56,6 +59,7 @@ export function buildMetrics(metrics: Metrics, clock: Clock, spans: SpanLookup):
       const build = builds.get(event.build);
       if (build === undefined) return; // a late report of a build that has ended
       onEvent({ metrics, spans, counted }, build, event);
+      running.see(event);
       if (event.type === 'build-finished') builds.delete(event.build);
     },
   };
@@ -72,6 +76,37 @@ function newBuild({ internal, atNs, triggeredAtNs }: BuildEvent & { type: 'build
     warnings: 0,
     steps: new Map(),
   };
+}
+
+/** Which steps run now, and for how many builds: a step that starts for a second build while the first runs it is shared. */
+class RunningSteps {
+  readonly #metrics: Metrics;
+  readonly #builds = new Map<VertexDigest, Set<BuildId>>();
+
+  constructor(metrics: Metrics) {
+    this.#metrics = metrics;
+    metrics.onCollect(() => metrics.set(catalog.STEPS_IN_FLIGHT, {}, this.#builds.size));
+  }
+
+  see(event: LaterEvent): void {
+    if (event.type === 'step-started') this.#started(event.step, event.build);
+    else if (event.type === 'step-finished') this.#ended(event.step, event.build);
+    else if (event.type === 'build-finished') for (const step of this.#builds.keys()) this.#ended(step, event.build);
+  }
+
+  #started(step: VertexDigest, build: BuildId): void {
+    const builds = this.#builds.get(step);
+    if (builds === undefined) this.#builds.set(step, new Set([build]));
+    else if (!builds.has(build)) {
+      builds.add(build);
+      this.#metrics.add(catalog.STEPS_SHARED, {});
+    }
+  }
+
+  #ended(step: VertexDigest, build: BuildId): void {
+    const builds = this.#builds.get(step);
+    if (builds?.delete(build) === true && builds.size === 0) this.#builds.delete(step);
+  }
 }
 
 type LaterEvent = Exclude<BuildEvent, { type: 'build-queued' }>;
@@ -235,18 +270,37 @@ function onBuildFinished(
   const { result } = event;
   const phase = (name: (typeof catalog.BUILD_PHASES)[number], fromNs: bigint, toNs: bigint): void =>
     metrics.observe(catalog.BUILD_DURATION, { phase: name, result }, nsToSeconds(toNs - fromNs), root);
+  const state = (name: 'pending' | 'executing' | 'finalizing', fromNs: bigint, toNs: bigint): void => {
+    const labels = { cicd_pipeline_run_state: name, cicd_pipeline_result: result };
+    metrics.observe(cicd.CICD_DURATION, labels, nsToSeconds(toNs - fromNs), root);
+  };
+  const { startedAtNs, exportStartedAtNs } = build;
+  state('pending', build.queuedAtNs, startedAtNs ?? event.atNs);
+  if (startedAtNs !== undefined) state('executing', startedAtNs, exportStartedAtNs ?? event.atNs);
+  if (exportStartedAtNs !== undefined) state('finalizing', exportStartedAtNs, build.exportEndedAtNs ?? event.atNs);
   phase('total', build.queuedAtNs, event.atNs);
   phase('queue', build.queuedAtNs, build.startedAtNs ?? event.atNs);
   if (build.startedAtNs !== undefined) phase('solve', build.startedAtNs, build.exportStartedAtNs ?? event.atNs);
   if (build.exportStartedAtNs !== undefined) phase('export', build.exportStartedAtNs, build.exportEndedAtNs ?? event.atNs);
   metrics.add(catalog.BUILDS, { result, error_class: result === 'success' ? 'none' : (event.kind ?? 'internal') });
-  reportAliases(metrics, build, event);
+  if (event.kind !== undefined) {
+    metrics.add(cicd.CICD_ERRORS, { error_type: event.kind });
+    if (ERROR_KINDS[event.kind].fault !== 'user')
+      metrics.add(cicd.CICD_SYSTEM_ERRORS, { cicd_system_component: 'builder', error_type: event.kind });
+  }
+  if (event.clippedLogBytes !== undefined) metrics.add(catalog.STEP_LOG_CLIPPED_BYTES, {}, event.clippedLogBytes);
+  reportAliases(metrics, build, event, root);
 }
 
-function reportAliases(metrics: Metrics, build: BuildState, event: LaterEvent & { type: 'build-finished' }): void {
+function reportAliases(
+  metrics: Metrics,
+  build: BuildState,
+  event: LaterEvent & { type: 'build-finished' },
+  root: ExemplarLabels | undefined,
+): void {
   const status = event.result === 'success' ? 'success' : 'failure';
   metrics.add(catalog.ALIAS_BUILDS, { status, error_code: status === 'success' ? '' : goCodeOf(event.kind ?? 'internal') });
-  metrics.observe(catalog.ALIAS_DURATION, { status }, nsToSeconds(event.atNs - build.queuedAtNs));
+  metrics.observe(catalog.ALIAS_DURATION, { status }, nsToSeconds(event.atNs - build.queuedAtNs), root);
   const outcomes = [...build.steps.values()].map((step) => step.outcome);
   metrics.add(catalog.ALIAS_STEPS, { kind: 'total' }, outcomes.length);
   metrics.add(catalog.ALIAS_STEPS, { kind: 'completed' }, outcomes.filter((outcome) => outcome !== undefined).length);
@@ -266,6 +320,8 @@ function collectBuilds(metrics: Metrics, builds: ReadonlyMap<BuildId, BuildState
   const queued = users.filter((build) => build.startedAtNs === undefined);
   metrics.set(catalog.BUILDS_IN_FLIGHT, { state: 'queued' }, queued.length);
   metrics.set(catalog.BUILDS_IN_FLIGHT, { state: 'running' }, users.length - queued.length);
+  metrics.set(cicd.CICD_ACTIVE, { cicd_pipeline_run_state: 'pending' }, queued.length);
+  metrics.set(cicd.CICD_ACTIVE, { cicd_pipeline_run_state: 'executing' }, users.length - queued.length);
   metrics.set(catalog.QUEUE_LENGTH, {}, queued.length);
   showRunning(
     metrics,

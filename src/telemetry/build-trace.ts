@@ -143,6 +143,8 @@ export class BuildTrace {
         'cicd.pipeline.run.id': this.build,
         ...(end === undefined ? { 'cooper.incomplete': true } : { 'cicd.pipeline.result': end.result }),
         ...(end?.kind !== undefined && { 'error.type': end.kind, 'cooper.fault': ERROR_KINDS[end.kind].fault }),
+        'cicd.worker.id': String(this.#resource['service.instance.id'] ?? ''),
+        ...vcsAttributes(this.#queued.vcs),
         'cooper.exporters': exporters,
         ...(triggeredAtNs !== undefined && { 'cooper.triggered_at': rfc3339(triggeredAtNs) }),
         ...(this.#firstArtifactNs !== undefined && {
@@ -234,6 +236,15 @@ export class BuildTrace {
       scope: SCOPE,
     };
   }
+}
+
+/** A password in the address of a repository is not for traces. */
+function vcsAttributes(vcs: Queued['vcs']): Attributes {
+  const source = vcs?.source?.replace(/(?<=:\/\/)[^/@]*@/, '').slice(0, MAX_NAME);
+  return {
+    ...(source !== undefined && { 'vcs.repository.url.full': source }),
+    ...(vcs?.revision !== undefined && { 'vcs.ref.head.revision': vcs.revision.slice(0, MAX_NAME) }),
+  };
 }
 
 function earliest(times: readonly bigint[]): bigint {

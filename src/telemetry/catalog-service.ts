@@ -19,6 +19,7 @@ export const BREAKER_STATES = listOf<BreakerState>()('closed', 'half-open', 'ope
 export const COMPONENTS = listOf<Component>()('remote-cache', 'registry', 'collector', 'disk', 'builder');
 export const REPRODUCIBILITY_RESULTS = ['same', 'different', 'error', 'skipped'] as const;
 export const CANARY_RESULTS = ['success', 'failure', 'error', 'timeout'] as const;
+export const REGISTRY_OPS = ['ping', 'token', 'manifest-get', 'manifest-put', 'blob-get', 'blob-head', 'blob-upload'] as const;
 /** Registries that say how much of their rate limit is left, or that everybody uses; any other is `other`. */
 export const KNOWN_REGISTRIES = [
   'docker.io',
@@ -138,10 +139,10 @@ export const AUDIT_EVENTS = declare('counter', 'cooper_audit_events_total', {
 // ---- registries
 export const REGISTRY_DURATION = declare('histogram', 'cooper_registry_request_duration_seconds', {
   unit: 'seconds',
-  help: 'Time until a registry answered with its headers, by class of answer; network is no answer at all.',
-  labels: { code_class: ['2xx', '3xx', '4xx', '429', '5xx', 'network'] },
-  buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
-  example: 'histogram_quantile(0.95, sum by (le) (rate(cooper_registry_request_duration_seconds_bucket[5m])))',
+  help: 'Wall time of requests to registries, by operation; the transfer of a blob is part of its request.',
+  labels: { op: REGISTRY_OPS },
+  buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120],
+  example: 'histogram_quantile(0.95, sum by (le, op) (rate(cooper_registry_request_duration_seconds_bucket[5m])))',
 });
 export const RATE_LIMIT_REMAINING = declare('gauge', 'cooper_registry_rate_limit_remaining', {
   unit: 'count',

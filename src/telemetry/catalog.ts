@@ -5,7 +5,9 @@
  */
 import type { BuildResult, CacheLocation, MissReason, OpKind, StepPhase } from '../builder/events.ts';
 import { ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
-import { SERVICE_METRICS } from './catalog-service.ts';
+
+import { CICD_METRICS } from './catalog-cicd.ts';
+import { REGISTRY_OPS, SERVICE_METRICS } from './catalog-service.ts';
 import { SLO_METRICS } from './catalog-slo.ts';
 import { listOf } from './closed-sets.ts';
 import { declare, type MetricSpec } from './metric-spec.ts';
@@ -54,7 +56,6 @@ export const STEP_OUTCOMES = ['executed', 'failed', 'cancelled'] as const;
 export const BUILD_PHASES = ['queue', 'solve', 'export', 'total'] as const;
 export const CACHE_KINDS = ['regular', 'internal', 'frontend', 'source.local', 'source.git.checkout', 'exec.cachemount'] as const;
 export const PRESSURE_RESOURCES = ['cpu', 'memory', 'io'] as const;
-export const REGISTRY_OPS = ['ping', 'token', 'manifest-get', 'manifest-put', 'blob-get', 'blob-head', 'blob-upload'] as const;
 export const CODE_CLASSES = ['2xx', '3xx', '4xx', '429', '5xx', 'network'] as const;
 export const TELEMETRY_SIGNALS = ['spans', 'client_spans', 'logs', 'events', 'audit'] as const;
 export const DROP_REASONS = ['queue_full', 'export_failed', 'over_limit', 'malformed', 'sink_error', 'disk_error'] as const;
@@ -344,6 +345,7 @@ export const RPC_DURATION = declare('histogram', 'cooper_rpc_duration_seconds', 
   series: RPC_METHODS.map((method) => ({ method, code: 'OK' })),
   maxSeries: 160,
   buckets: RPC_SECONDS,
+  exemplars: true,
   example: 'sum by (method, code) (rate(cooper_rpc_duration_seconds_count{code!="OK"}[5m])) > 0',
 });
 export const SESSIONS_ACTIVE = declare('gauge', 'cooper_sessions_active', {
@@ -459,6 +461,7 @@ export const ALIAS_DURATION = declare('histogram', 'buildkit_build_duration_seco
   help: 'Alias of the upstream daemon: duration of ended builds (there an exponential histogram, here with fixed buckets).',
   labels: { status: ['success', 'failure'] },
   buckets: BUILD_SECONDS,
+  exemplars: true,
   example: 'histogram_quantile(0.5, sum by (le) (rate(buildkit_build_duration_seconds_bucket[1h])))',
 });
 
@@ -528,6 +531,7 @@ export const CATALOG: readonly MetricSpec[] = [
   ALIAS_BUILDS,
   ALIAS_STEPS,
   ALIAS_DURATION,
+  ...CICD_METRICS,
 ];
 
 /** Lines a scrape may have at most when every metric has spent its budget; a test compares. */

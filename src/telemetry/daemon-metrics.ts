@@ -2,6 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import * as catalog from './catalog.ts';
+import * as cicd from './catalog-cicd.ts';
+import * as service from './catalog-service.ts';
 import type { Metrics } from './metrics.ts';
 
 /** What the daemon lets be looked at. Every function answers at once, from memory; those a daemon cannot serve are left out. */
@@ -14,7 +16,12 @@ export interface DaemonSources {
     readonly recordsInUse: number;
     readonly recordsIdle: number;
   };
-  readonly disk?: () => { readonly freeBytes: number; readonly sizeBytes: number };
+  readonly disk?: () => {
+    readonly freeBytes: number;
+    readonly sizeBytes: number;
+    readonly freeInodes?: number;
+    readonly inodes?: number;
+  };
   readonly sessions?: () => number;
   readonly configUnknownKeys?: () => number;
 }
@@ -49,6 +56,8 @@ function collectSources(metrics: Metrics, sources: DaemonSources): void {
     metrics.set(catalog.WORKER_SLOTS, { state: 'busy' }, slots.busy);
     metrics.set(catalog.WORKER_SLOTS, { state: 'free' }, slots.limit - slots.busy);
     metrics.set(catalog.WORKER_SLOTS, { state: 'waiting' }, slots.waiting);
+    metrics.set(cicd.CICD_WORKERS, { cicd_worker_state: 'busy' }, slots.busy);
+    metrics.set(cicd.CICD_WORKERS, { cicd_worker_state: 'available' }, slots.limit - slots.busy);
   }
   const cache = sources.cache?.();
   if (cache !== undefined) {
@@ -61,6 +70,8 @@ function collectSources(metrics: Metrics, sources: DaemonSources): void {
   if (disk !== undefined) {
     metrics.set(catalog.DISK_FREE_BYTES, {}, disk.freeBytes);
     metrics.set(catalog.DISK_SIZE_BYTES, {}, disk.sizeBytes);
+    metrics.set(service.DISK_FREE_INODES, {}, disk.freeInodes ?? 0);
+    metrics.set(service.DISK_INODES, {}, disk.inodes ?? 0);
   }
   metrics.set(catalog.SESSIONS_ACTIVE, {}, sources.sessions?.() ?? 0);
   metrics.set(catalog.CONFIG_UNKNOWN_KEYS, {}, sources.configUnknownKeys?.() ?? 0);

@@ -33,8 +33,17 @@ export interface LogOptions {
   readonly fd?: number;
   /** Bytes of records given up because nobody read them. */
   readonly onDropped: () => void;
+  /** Told of every record at or above the level. */
+  readonly onRecord?: (level: 'debug' | 'info' | 'warn' | 'error') => void;
 }
 
+/** pino's numbers. */
+const LEVEL_NAMES: Readonly<Record<number, 'debug' | 'info' | 'warn' | 'error'>> = {
+  20: 'debug',
+  30: 'info',
+  40: 'warn',
+  50: 'error',
+};
 const MAX_BUFFERED_BYTES = 1024 * 1024;
 
 export function openLog(options: LogOptions): RootLogger {
@@ -42,8 +51,15 @@ export function openLog(options: LogOptions): RootLogger {
   out.on('drop', options.onDropped);
   out.on('error', options.onDropped); // standard error was closed: there is nobody left to tell
   const target: DestinationStream = options.format === 'json' ? out : { write: (line) => void out.write(textOf(line)) };
+  const onRecord = options.onRecord ?? (() => {});
   const root = pino(
     {
+      hooks: {
+        logMethod(args, method, level) {
+          onRecord(LEVEL_NAMES[level] ?? 'info');
+          method.apply(this, args);
+        },
+      },
       level: options.level satisfies LevelWithSilent,
       base: null,
       messageKey: 'msg',

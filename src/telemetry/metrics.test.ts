@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import * as catalog from './catalog.ts';
 import { exposedNamesOf, linesPerSeries } from './metric-spec.ts';
 import { Metrics } from './metrics.ts';
+import { recorders } from './recorders.ts';
 
 const TRACE = { trace_id: '0af7651916cd43dd8448eb211c80319c', span_id: 'b7ad6b7169203331' };
 
@@ -27,7 +28,7 @@ test('names end in their unit, and counters in _total', () => {
     const base = name.replace(/_total$/, '');
     if (unit === 'seconds' || unit === 'bytes' || unit === 'ratio') assert.match(base, new RegExp(`_${unit}$`));
     if (unit === 'timestamp') assert.match(base, /_time(stamp)?_seconds$/);
-    assert.match(name, /^(cooper|process|nodejs|buildkit)_[a-z0-9_]+$/);
+    assert.match(name, /^(cooper|process|nodejs|buildkit|cicd)_[a-z0-9_]+$/);
   }
 });
 
@@ -111,4 +112,24 @@ test('numbers that are not finite never reach an instrument', async () => {
   const { body } = await metrics.scrape();
   assert.doesNotMatch(body, /NaN|Nan| \+Inf$/m);
   assert.match(body, /^cooper_step_log_bytes_total 0$/m);
+});
+
+/** What happens outside any build, so that there is no trace to point at. */
+const WITHOUT_TRACE = ['cooper_outage_seconds', 'cooper_gc_duration_seconds', 'cooper_registry_request_duration_seconds'];
+test('every histogram of seconds carries exemplars, but for the few that belong to no build', () => {
+  const bare = catalog.CATALOG.filter(({ kind, unit, exemplars }) => kind === 'histogram' && unit === 'seconds' && !exemplars);
+  assert.deepEqual(bare.map(({ name }) => name).sort(), WITHOUT_TRACE.toSorted());
+});
+
+test('a call of the build API that came with a trace points at it, one that came without or unsampled does not', async () => {
+  const metrics = new Metrics();
+  const record = recorders(metrics);
+  const [trace, span] = ['a'.repeat(32), 'b'.repeat(16)];
+  record.rpc('/moby.buildkit.v1.Control/Solve', 0, 0.3, `00-${trace}-${span}-01`);
+  record.rpc('/moby.buildkit.v1.Control/Info', 0, 0.3, `00-${trace}-${span}-00`);
+  record.rpc('/moby.buildkit.v1.Control/Status', 0, 0.3, 'nonsense');
+  const { body } = await metrics.scrape('application/openmetrics-text');
+  const pointing = body.split('\n').filter((line) => line.startsWith('cooper_rpc') && line.includes('trace_id'));
+  assert.equal(pointing.length, 1);
+  assert.match(pointing[0] ?? '', /method="Control\/Solve".*# \{trace_id="a{32}",span_id="b{16}"\} 0\.3/);
 });

@@ -4,14 +4,22 @@ import * as catalog from './catalog.ts';
 import * as service from './catalog-service.ts';
 import { OTHER } from './metric-spec.ts';
 import type { ExemplarLabels, Metrics } from './metrics.ts';
+import { parseTraceparent } from './span.ts';
 
 const CODE_NAMES = new Map<number, string>(Object.entries(GRPC).map(([name, code]) => [code, name]));
 
+/** What is known of a request to a registry. */
+export interface RegistryFacts {
+  readonly host: string;
+  readonly durationMs: number;
+  readonly rateLimit?: { readonly limit?: number; readonly remaining: number };
+}
+
 export interface Recorders {
   /** One finished call. `path` as on the wire: `/moby.buildkit.v1.Control/Solve`. */
-  rpc(path: string, code: GrpcCode | number, seconds: number): void;
+  rpc(path: string, code: GrpcCode | number, seconds: number, traceparent?: string): void;
   /** One registry request; `status` undefined when no answer came. */
-  registryRequest(op: (typeof catalog.REGISTRY_OPS)[number], status: number | undefined): void;
+  registryRequest(op: (typeof service.REGISTRY_OPS)[number], status: number | undefined, facts?: RegistryFacts): void;
   sessionEnded(end: 'closed' | 'lost'): void;
   gcRun(run: {
     readonly trigger: 'schedule' | 'prune' | 'pressure';
@@ -29,9 +37,9 @@ export interface Recorders {
   reproducibilityCheck(result: (typeof service.REPRODUCIBILITY_RESULTS)[number]): void;
   /** A synthetic build ended. `atS`: now, seconds since the Unix epoch. */
   canaryBuild(result: (typeof service.CANARY_RESULTS)[number], seconds: number, atS: number, exemplar?: ExemplarLabels): void;
-  /** What a registry said of its rate limit. */
-  rateLimit(host: string, limit: number | undefined, remaining: number): void;
   certificate(name: 'grpc-server' | 'grpc-client-ca' | 'ops-server', notAfterS: number): void;
+  /** A record of the daemon's own log. */
+  logged(level: 'debug' | 'info' | 'warn' | 'error'): void;
   /** Telemetry that was given up. */
   dropped(
     signal: (typeof catalog.TELEMETRY_SIGNALS)[number],
@@ -41,10 +49,25 @@ export interface Recorders {
 }
 
 export function recorders(metrics: Metrics): Recorders {
+  const rateLimit = (host: string, { limit, remaining }: { readonly limit?: number; readonly remaining: number }): void => {
+    const name = host === 'registry-1.docker.io' ? 'docker.io' : host;
+    const registry = (service.KNOWN_REGISTRIES as readonly string[]).includes(name) ? name : OTHER;
+    metrics.set(service.RATE_LIMIT_REMAINING, { registry }, remaining);
+    if (limit !== undefined) metrics.set(service.RATE_LIMIT, { registry }, limit);
+  };
   return {
-    rpc: (path, code, seconds) =>
-      metrics.observe(catalog.RPC_DURATION, { method: methodOf(path), code: CODE_NAMES.get(code) ?? 'UNKNOWN' }, seconds),
-    registryRequest: (op, status) => metrics.add(catalog.REGISTRY_REQUESTS, { op, code_class: codeClassOf(status) }),
+    rpc: (path, code, seconds, traceparent) => {
+      const labels = { method: methodOf(path), code: CODE_NAMES.get(code) ?? 'UNKNOWN' };
+      const span = parseTraceparent(traceparent);
+      const exemplar = span?.sampled === true ? { trace_id: span.traceId, span_id: span.spanId } : undefined;
+      metrics.observe(catalog.RPC_DURATION, labels, seconds, exemplar);
+    },
+    registryRequest: (op, status, facts) => {
+      metrics.add(catalog.REGISTRY_REQUESTS, { op, code_class: codeClassOf(status) });
+      if (facts === undefined) return;
+      metrics.observe(service.REGISTRY_DURATION, { op }, facts.durationMs / 1e3);
+      if (facts.rateLimit !== undefined) rateLimit(facts.host, facts.rateLimit);
+    },
     sessionEnded: (end) => metrics.add(catalog.SESSIONS, { end }),
     gcRun: ({ trigger, ok, seconds, freedBytes, removedRecords }) => {
       metrics.add(catalog.GC_RUNS, { trigger, result: ok ? 'ok' : 'error' });
@@ -63,12 +86,8 @@ export function recorders(metrics: Metrics): Recorders {
       metrics.observe(service.CANARY_DURATION, {}, seconds, exemplar);
       if (result === 'success') metrics.set(service.CANARY_LAST_SUCCESS, {}, atS);
     },
-    rateLimit: (host, limit, remaining) => {
-      const registry = (service.KNOWN_REGISTRIES as readonly string[]).includes(host) ? host : OTHER;
-      metrics.set(service.RATE_LIMIT_REMAINING, { registry }, remaining);
-      if (limit !== undefined) metrics.set(service.RATE_LIMIT, { registry }, limit);
-    },
     certificate: (certificate, notAfterS) => metrics.set(service.CERTIFICATE_NOT_AFTER, { certificate }, notAfterS),
+    logged: (level) => metrics.add(service.LOG_RECORDS, { level }),
     dropped: (signal, reason, count = 1) => metrics.add(catalog.TELEMETRY_DROPPED, { signal, reason }, count),
   };
 }

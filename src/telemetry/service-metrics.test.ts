@@ -79,8 +79,10 @@ test('gauges that know nothing yet are absent, and go away again when there is n
   assert.equal(await sample('cooper_disk_time_to_full_seconds'), 86_400);
   record.timeToFull(undefined);
   assert.equal(await sample('cooper_disk_time_to_full_seconds'), Number.NaN);
-  record.rateLimit('docker.io', 100, 7);
-  record.rateLimit('registry.internal.example', undefined, 3);
+  const asked = (host: string, remaining: number, limit?: number): void =>
+    record.registryRequest('manifest-get', 200, { host, durationMs: 3, rateLimit: { remaining, ...(limit && { limit }) } });
+  asked('registry-1.docker.io', 7, 100);
+  asked('registry.internal.example', 3);
   assert.equal(await sample('cooper_registry_rate_limit_remaining{registry="docker.io"}'), 7);
   assert.equal(await sample('cooper_registry_rate_limit_remaining{registry="other"}'), 3);
   assert.equal(await sample('cooper_metric_label_overflow_total{reason="unknown_value"}'), 0, 'other is a word of ours');

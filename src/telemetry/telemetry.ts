@@ -4,8 +4,10 @@ import type { Clock } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import type { AuditLimits } from './audit/audit-files.ts';
 import { AuditLog } from './audit/audit-log.ts';
+import { buildLog } from './build-log.ts';
 import { buildMetrics } from './build-metrics.ts';
 import { goSpanStubs } from './go-span-stub.ts';
+import type { Logger } from './logs.ts';
 import { Metrics } from './metrics.ts';
 import { decodeTraceExport } from './otlp-decode.ts';
 import { type Recorders, recorders } from './recorders.ts';
@@ -23,6 +25,8 @@ export interface TelemetryOptions {
   readonly collectorUrl: string | undefined;
   /** False: nothing of builds is counted, traced or audited; to measure what telemetry costs. */
   readonly enabled?: boolean;
+  /** Gets a record per build, and per step that failed. */
+  readonly log?: Logger;
   /** Undefined: no audit log. */
   readonly audit?: { readonly dir: string; readonly limits: AuditLimits };
   /** For the log: a sink or collector that broke (undefined: it works again). */
@@ -76,7 +80,8 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
   const traceIdOf = (build: BuildId): string | undefined => traces.rootOf(build)?.trace_id;
   const traces = new BuildTraces({ resource, onFinished: (trace) => tracing?.enqueue(trace), onDropped: records.dropped });
   const audit = options.audit && new AuditLog({ ...options.audit, metrics, clock, traceIdOf, onState: onAuditState(onTrouble) });
-  const listeners = [traces, buildMetrics(metrics, clock, traces), ...(audit === undefined ? [] : [audit])];
+  const listeners: EventSink[] = [traces, buildMetrics(metrics, clock, traces), ...(audit === undefined ? [] : [audit])];
+  if (options.log !== undefined) listeners.push(buildLog(options.log, traces));
   const sink = fanOut(options.enabled === false ? [] : listeners, (error) => {
     records.dropped('events', 'sink_error');
     onTrouble('a telemetry sink failed', error);

@@ -175,6 +175,7 @@ export class Build {
       ...(request.traceparent === undefined ? {} : { traceparent: request.traceparent }),
       ...(request.client === undefined ? {} : { client: request.client }),
       ...(request.trigger?.triggeredAtNs === undefined ? {} : { triggeredAtNs: request.trigger.triggeredAtNs }),
+      ...vcsOf(request.options),
     });
     let end: BuildEvent | undefined;
     try {
@@ -203,7 +204,9 @@ export class Build {
         await this.bridge[Symbol.asyncDispose]();
         await this.#job[Symbol.asyncDispose]();
       } finally {
-        if (end !== undefined) this.#sink.emit(end); // last: what still ran has reported its end by now
+        const { clippedBytes } = this.status;
+        const clipped = clippedBytes === 0 ? {} : { clippedLogBytes: clippedBytes };
+        if (end?.type === 'build-finished') this.#sink.emit({ ...end, ...clipped }); // last: what still ran has reported its end by now
         this.status.close(this.#deps.clock.nowNs());
       }
     }
@@ -352,3 +355,11 @@ export function withEpoch(
 }
 
 /** @throws BuildError `denied` for an entitlement that the daemon's configuration does not allow. */
+
+function vcsOf(options: ReadonlyMap<string, string>): {
+  readonly vcs?: { readonly source?: string; readonly revision?: string };
+} {
+  const [source, revision] = [options.get('vcs:source'), options.get('vcs:revision')];
+  if (source === undefined && revision === undefined) return {};
+  return { vcs: { ...(source === undefined ? {} : { source }), ...(revision === undefined ? {} : { revision }) } };
+}

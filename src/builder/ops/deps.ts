@@ -9,7 +9,12 @@ import type { Sandbox } from '../worker/ports.ts';
 import type { Sys } from '../worker/sys/ports.ts';
 
 /** A secret's value from the first of the sessions that has it; undefined when none has. */
-export type ReadSecret = (sessions: readonly string[], id: string, signal: AbortSignal) => Promise<Uint8Array | undefined>;
+export type ReadSecret = (
+  sessions: readonly string[],
+  id: string,
+  signal: AbortSignal,
+  traceparent?: string,
+) => Promise<Uint8Array | undefined>;
 
 export interface AgentSocket {
   /** As in the mount; empty is the client's default agent. */

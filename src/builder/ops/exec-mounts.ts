@@ -163,7 +163,8 @@ class Preparation {
     const options = mount.secretOpt;
     if (options === undefined) throw new BuildError('invalid-input', 'invalid secret mount options');
     if (options.ID === '') throw new BuildError('invalid-input', 'secret ID missing from mount options');
-    const data = await this.#deps.readSecret(this.#context.sessions(), options.ID, this.#context.signal);
+    const { signal, traceparent } = this.#context;
+    const data = await this.#deps.readSecret(this.#context.sessions(), options.ID, signal, traceparent);
     this.#context.progress.used('secret', options.ID, data !== undefined);
     if (data === undefined) {
       if (options.optional) return;

@@ -123,7 +123,7 @@ class Execution {
     if (traceparent !== undefined && !has('TRACEPARENT')) env.push(`TRACEPARENT=${traceparent}`);
     for (const { ID, name, optional } of this.#exec.secretenv) {
       if (ID === '') throw new BuildError('invalid-input', `secret ID missing for ${goQuote(name)} environment variable`);
-      const value = await this.#deps.readSecret(this.#context.sessions(), ID, this.#context.signal);
+      const value = await this.#deps.readSecret(this.#context.sessions(), ID, this.#context.signal, traceparent);
       this.#context.progress.used('secret', ID, value !== undefined);
       if (value === undefined && !optional) throw secretMissing(ID);
       if (value !== undefined) this.#secrets.push(value);

@@ -23,8 +23,16 @@ export interface ClientRequest {
 
 /** What a request was for; telemetry counts them. */
 export type RegistryOp = 'ping' | 'token' | 'manifest-get' | 'manifest-put' | 'blob-get' | 'blob-head' | 'blob-upload';
+export interface RequestFacts {
+  /** Host and port that was asked. */
+  readonly host: string;
+  /** Wall time, the transfer of the body included. */
+  readonly durationMs: number;
+  /** What the registry says of its rate limit (`ratelimit-limit: 100;w=21600`). */
+  readonly rateLimit?: { readonly limit?: number; readonly remaining: number };
+}
 /** Told of every request that ended, redirects counted once; `status` undefined when no answer came. Must not throw. */
-export type OnRequest = (op: RegistryOp, status: number | undefined) => void;
+export type OnRequest = (op: RegistryOp, status: number | undefined, facts?: RequestFacts) => void;
 
 const MAX_CHALLENGES = 2; // one for a stale or missing token, one for a wider scope
 const SMALL_ANSWER_BYTES = 64 * 1024;
@@ -92,7 +100,7 @@ export class RegistryClient {
   ): Promise<R> {
     const { endpoint, scopes, call } = target;
     const exchange = (authorization: HeaderMap): Promise<R> =>
-      this.#counted(operationOf(method, url), call.signal, () => attempt(authorization));
+      this.#counted(operationOf(method, url), url.host, call.signal, () => attempt(authorization));
     if (url.host !== endpoint.authority) return await exchange({});
     const request: AuthRequest = { endpoint, scopes, auth: call.auth, signal: call.signal };
     try {
@@ -109,17 +117,20 @@ export class RegistryClient {
     }
   }
 
-  async #counted<R extends { readonly status: number }>(
+  async #counted<R extends { readonly status: number; readonly headers: HeaderMap }>(
     op: RegistryOp,
+    host: string,
     signal: AbortSignal,
     exchange: () => Promise<R>,
   ): Promise<R> {
+    const startedMs = performance.now();
     try {
       const response = await exchange();
-      this.#onRequest(op, response.status === 0 ? undefined : response.status);
+      const facts = { host, durationMs: performance.now() - startedMs, ...rateLimitOf(response.headers) };
+      this.#onRequest(op, response.status === 0 ? undefined : response.status, facts);
       return response;
     } catch (error) {
-      if (!signal.aborted) this.#onRequest(op, undefined);
+      if (!signal.aborted) this.#onRequest(op, undefined, { host, durationMs: performance.now() - startedMs });
       throw error;
     }
   }
@@ -195,7 +206,7 @@ export class RegistryClient {
     const url = new URL(`https://${endpoint.authority}/v2/`);
     try {
       const request = { method: 'HEAD', url, headers: {}, tls: endpoint.tls, signal, maxBytes: SMALL_ANSWER_BYTES } as const;
-      await this.#counted('ping', signal, () => this.http.send(request));
+      await this.#counted('ping', endpoint.authority, signal, () => this.http.send(request));
       return true;
     } catch (thrown) {
       const error = BuildError.from(thrown);
@@ -212,4 +223,12 @@ function operationOf(method: ClientRequest['method'], { pathname }: URL): Regist
   if (pathname.includes('/manifests/')) return method === 'PUT' ? 'manifest-put' : 'manifest-get';
   if (pathname.includes('/uploads/') || (method !== 'GET' && method !== 'HEAD')) return 'blob-upload';
   return method === 'HEAD' ? 'blob-head' : 'blob-get';
+}
+
+/** `ratelimit-remaining: 98;w=21600`, as Docker Hub sends it (draft-polli-ratelimit-headers). */
+function rateLimitOf(headers: HeaderMap): { readonly rateLimit?: { readonly limit?: number; readonly remaining: number } } {
+  const remaining = Number.parseInt(headers['ratelimit-remaining'] ?? '', 10);
+  if (Number.isNaN(remaining)) return {};
+  const limit = Number.parseInt(headers['ratelimit-limit'] ?? '', 10);
+  return { rateLimit: { remaining, ...(Number.isNaN(limit) ? {} : { limit }) } };
 }

@@ -22,7 +22,13 @@ import { ServerCall } from './server-call.ts';
 export interface RpcObserver {
   /** `method` is `/pkg.Service/Method` of a registered method, else `unknown`, so it is safe as a label. */
   rpcStarted?(method: string, peer: Peer): void;
-  rpcEnded?(method: string, code: GrpcCode, durationNs: bigint, error: BuildError | undefined): void;
+  rpcEnded?(
+    method: string,
+    code: GrpcCode,
+    durationNs: bigint,
+    error: BuildError | undefined,
+    caller: { readonly peer: Peer; readonly traceparent: string | undefined },
+  ): void;
   /** A connection that broke the protocol or was lost, for the log. */
   connectionFailed?(peer: Peer, error: Error): void;
 }
@@ -119,7 +125,8 @@ export class RpcServer implements AsyncDisposable {
       maxMessageBytes: this.#options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
       onEnd: (code, error) => {
         connection.calls.delete(call);
-        observe(() => observer?.rpcEnded?.(label, code, clock.nowNs() - startedAtNs, error));
+        const caller = { peer: connection.peer, traceparent: metadata.get('traceparent') };
+        observe(() => observer?.rpcEnded?.(label, code, clock.nowNs() - startedAtNs, error, caller));
       },
     });
     connection.calls.add(call);

@@ -16,10 +16,11 @@ export async function readSecret(
   sessionIds: readonly string[],
   id: string,
   signal: AbortSignal,
+  traceparent?: string,
 ): Promise<Uint8Array | undefined> {
   if (sessionIds.length === 0) return undefined;
   try {
-    return await sessions.any(sessionIds, signal, (session) => readSecretFrom(session, id, signal));
+    return await sessions.any(sessionIds, signal, (session) => readSecretFrom(session, id, signal, traceparent));
   } catch (thrown) {
     const error = BuildError.from(thrown);
     if (!signal.aborted && (error.kind === 'not-found' || error.kind === 'unsupported')) return undefined;
@@ -27,11 +28,20 @@ export async function readSecret(
   }
 }
 
-/** @throws BuildError `not-found` when this client does not have it, `unsupported` when it serves no secrets. */
-export async function readSecretFrom(session: Session, id: string, signal: AbortSignal): Promise<Uint8Array> {
+/**
+ * `traceparent`: of the step that wants it, so that the client's span joins the build's trace.
+ * @throws BuildError `not-found` when this client does not have it, `unsupported` when it serves no secrets.
+ */
+export async function readSecretFrom(
+  session: Session,
+  id: string,
+  signal: AbortSignal,
+  traceparent?: string,
+): Promise<Uint8Array> {
   if (!session.supports(GET_SECRET)) throw new BuildError('unsupported', 'the client offers no secrets');
+  const headers = traceparent === undefined ? {} : { headers: [['traceparent', traceparent] as const] };
   const request = toBinary(GetSecretRequestSchema, create(GetSecretRequestSchema, { ID: id }));
-  const { data } = fromBinary(GetSecretResponseSchema, await session.unary(GET_SECRET, request, { signal }));
+  const { data } = fromBinary(GetSecretResponseSchema, await session.unary(GET_SECRET, request, { signal, ...headers }));
   if (data.byteLength > MAX_SECRET_BYTES) {
     throw new BuildError(
       'invalid-input',

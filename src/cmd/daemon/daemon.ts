@@ -64,6 +64,7 @@ import { collectorUrlOf } from '../../telemetry/tracing.ts';
 import { openOpsServer } from '../../web/ops-server.ts';
 import { isRootless } from '../namespace.ts';
 import { VERSION } from '../version.ts';
+import { reportCertificates } from './certificates.ts';
 import type { DaemonConfig } from './daemon-config.ts';
 import { openExplain } from './explain.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
@@ -94,6 +95,7 @@ export async function startDaemon(
     ...config.log,
     level: config.log.level === 'trace' ? 'debug' : config.log.level,
     onDropped: () => telemetry.recorders.dropped('logs', 'queue_full'),
+    onRecord: (level) => telemetry.recorders.logged(level),
   });
   const telemetry = stack.use(
     openTelemetry({
@@ -102,6 +104,7 @@ export async function startDaemon(
       instance: hostname(),
       collectorUrl: config.telemetry ? collectorUrlOf(process.env, config.otlpEndpoint) : undefined,
       enabled: config.telemetry,
+      log,
       ...(config.audit === undefined ? {} : { audit: config.audit }),
       onTrouble: (what, error) => (error === undefined ? log.info(what) : log.warn(what, { error })),
     }),
@@ -127,7 +130,10 @@ export async function startDaemon(
       root: config.root,
       clock,
       pool,
-      onQuarantine: (digest, movedTo) => log.error('corrupt blob moved to quarantine', { digest, movedTo }),
+      onQuarantine: (digest, movedTo) => {
+        log.error('corrupt blob moved to quarantine', { digest, movedTo });
+        telemetry.service.report({ type: 'quarantined', atNs: clock.nowNs(), digest, origin: 'content' });
+      },
     }),
   );
   const snapshots = await openSnapshots({
@@ -173,7 +179,7 @@ export async function startDaemon(
       hosts: config.registries,
       limits: { parallelTransfers: config.registryConcurrency },
       userAgent: `cooper/${VERSION}`,
-      onRequest: (op, status) => telemetry.recorders.registryRequest(op, status),
+      onRequest: (op, status, facts) => telemetry.recorders.registryRequest(op, status, facts),
     }),
   );
   const origins = createBlobOrigins();
@@ -316,7 +322,8 @@ export async function startDaemon(
       ),
     ],
     observer: {
-      rpcEnded: (method, code, durationNs) => telemetry.recorders.rpc(method, code, Number(durationNs) / 1e9),
+      rpcEnded: (method, code, durationNs, _error, { traceparent }) =>
+        telemetry.recorders.rpc(method, code, Number(durationNs) / 1e9, traceparent),
       connectionFailed: (peer, error) => log.debug('connection failed', { peer: peer.address, error }),
     },
   });
@@ -336,11 +343,15 @@ export async function startDaemon(
       version: VERSION,
       slots: () => ({ busy: solver.stats.exec.running, limit: slots, waiting: solver.stats.exec.waiting }),
       cache: () => ({ ...usage.last(), limitBytes: config.gc.policies.at(-1)?.maxUsedBytes ?? 0 }),
-      disk: () => ({ freeBytes: diskOf(config.root).freeBytes, sizeBytes: diskOf(config.root).totalBytes }),
+      disk: () => {
+        const { totalBytes: sizeBytes, ...free } = diskOf(config.root);
+        return { ...free, sizeBytes };
+      },
       sessions: () => sessions.active,
       configUnknownKeys: () => warnings.unknownKeys,
     }),
   );
+  reportCertificates(config.tls, telemetry.recorders);
   const listeners: Listener[] = [];
   for (const address of config.addresses) {
     const listener = await listen(
@@ -416,9 +427,9 @@ function workerLabels(config: DaemonConfig, snapshotter: string): Record<string,
   };
 }
 
-function diskOf(root: string): { readonly freeBytes: number; readonly totalBytes: number } {
-  const { bavail, blocks, bsize } = statfsSync(root);
-  return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
+function diskOf(root: string) {
+  const { bavail, blocks, bsize, ffree, files } = statfsSync(root);
+  return { freeBytes: bavail * bsize, totalBytes: blocks * bsize, freeInodes: ffree, inodes: files };
 }
 
 /** Records by type, looked at every so often so that a scrape never waits for it. */
@@ -450,7 +461,7 @@ const resultStore = (snapshots: Snapshots): ResultStore => ({ load: (id) => snap
 
 /** A secret from the first session that has it. */
 function secretReader(sessions: SessionManager): ReadSecret {
-  return (ids, id, signal) => readSecret(sessions, ids, id, signal);
+  return (ids, id, signal, traceparent) => readSecret(sessions, ids, id, signal, traceparent);
 }
 
 /** The ssh agent of the first session that has it. */
