@@ -143,9 +143,10 @@ function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
       return;
     }
     case 'cache-lookup':
-      return onLookup(metrics, stepOf(build, event.step), event);
+      return build.internal ? undefined : onLookup(metrics, stepOf(build, event.step), event);
     case 'step-phase': {
       const lengthNs = event.atNs - event.startedAtNs;
+      if (build.internal) return;
       if (event.phase === 'queue') noteWait(stepOf(build, event.step), event.startedAtNs, event.atNs);
       metrics.observe(
         catalog.STEP_PHASE_DURATION,
@@ -242,6 +243,7 @@ function onStepFinished(
     countEnd(metrics, event.usage);
   }
   step.sample = undefined;
+  if (build.internal) return; // what the process used is used; but users' steps and ratios are not about it
   if (event.outcome !== 'cached' && step.startedAtNs !== undefined) {
     const outcome = event.outcome === 'executed' || event.outcome === 'cancelled' ? event.outcome : 'failed';
     const seconds = nsToSeconds(event.atNs - step.startedAtNs - step.queuedNs);

@@ -23,6 +23,8 @@ export interface ClientBuild {
   readonly display: Display;
   /** W3C traceparent of the caller (TRACEPARENT), if it has one. */
   readonly traceparent?: string | undefined;
+  /** Not admitted like a user's build, not recorded, not counted. */
+  readonly internal?: boolean;
   /** When what led to the build happened, as text. */
   readonly triggeredAt?: string | undefined;
   readonly signal: AbortSignal;
@@ -49,6 +51,7 @@ export async function build(client: RpcClient, request: ClientBuild): Promise<Cl
       FrontendAttrs: Object.fromEntries(request.options),
       Exporters: request.exporters.map(({ type, attributes }) => ({ Type: type, Attrs: Object.fromEntries(attributes) })),
       Entitlements: [...request.entitlements],
+      Internal: request.internal === true,
     };
     const headers: HeaderList = [
       ...(request.traceparent ? [['traceparent', request.traceparent] as const] : []),

@@ -248,6 +248,14 @@ export const SETTINGS: readonly Setting[] = [
     'OTLP/HTTP collector for traces, for example http://localhost:4318. Empty: traces stay in the daemon.',
     { env: 'OTEL_EXPORTER_OTLP_ENDPOINT' },
   ),
+  live('cooper.canary.enabled', 'boolean', 'Build something small every so often, to know that a build would work.', {
+    default: 'true',
+  }),
+  live('cooper.canary.interval', 'duration', 'Time between two canary builds; the first comes one interval after the start.', {
+    default: '5m',
+  }),
+  live('cooper.canary.timeout', 'duration', 'A canary build that takes longer counts as failed.', { default: '60s' }),
+  live('cooper.canary.readiness', 'boolean', 'A failing canary build makes the daemon not ready.', { default: 'false' }),
   live('cooper.drain-timeout', 'duration', 'How long running builds may go on after SIGTERM before they are cancelled.', {
     default: '30s',
   }),

@@ -12,6 +12,7 @@ import { type ParsedAddress, parseAddress, parseHostPort } from '../addresses.ts
 import type { Values } from '../config/load.ts';
 import type { DiskSpace } from '../config/units.ts';
 import type { Defaults } from '../defaults.ts';
+import type { CanaryConfig } from './canary.ts';
 import { defaultCache } from './default-cache.ts';
 
 export interface DaemonConfig {
@@ -37,6 +38,8 @@ export interface DaemonConfig {
   readonly admission: { readonly maxBuilds: number; readonly maxQueued: number };
   readonly otlpEndpoint: string | undefined;
   readonly drainTimeoutMs: number;
+  /** Undefined: no canary builds. */
+  readonly canary: CanaryConfig | undefined;
   /** Undefined: no audit log. */
   readonly audit: { readonly dir: string; readonly limits: AuditLimits } | undefined;
   /** False: nothing of builds is counted, traced or audited. */
@@ -97,6 +100,7 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
     audit: auditOf(values, root, diskSizeOf),
     telemetry: (values.get('cooper.telemetry.enabled') as boolean | undefined) ?? true,
+    canary: canaryOf(values),
     drainTimeoutMs: Number((values.get('cooper.drain-timeout') as bigint | undefined) ?? 30_000_000_000n) / 1e6,
   };
 }
@@ -144,6 +148,20 @@ function auditOf(values: Values, root: string, diskSizeOf: DiskSizeOf): DaemonCo
     throw new BuildError('invalid-input', 'cooper.audit.max-size must be at least cooper.audit.max-file-size');
   const maxAgeNs = (values.get('cooper.audit.max-age') as bigint | undefined) ?? 2_160n * 3_600_000_000_000n;
   return { dir, limits: { maxFileBytes, maxTotalBytes, maxAgeMs: Number(maxAgeNs / 1_000_000n) } };
+}
+
+function canaryOf(values: Values): CanaryConfig | undefined {
+  if (values.get('cooper.canary.enabled') === false) return undefined;
+  const ms = (key: string, otherwise: number): number => {
+    const ns = values.get(key) as bigint | undefined;
+    if (ns !== undefined && ns < 100_000_000n) throw new BuildError('invalid-input', `${key} must be at least 100ms`);
+    return ns === undefined ? otherwise : Math.min(Number(ns / 1_000_000n), 2 ** 31 - 1);
+  };
+  return {
+    intervalMs: ms('cooper.canary.interval', 300_000),
+    timeoutMs: ms('cooper.canary.timeout', 60_000),
+    readiness: values.get('cooper.canary.readiness') === true,
+  };
 }
 
 function logLevel(values: Values): DaemonConfig['log']['level'] {

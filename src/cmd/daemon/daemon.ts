@@ -70,6 +70,7 @@ import { openExplain } from './explain.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
 import { opsProviders } from './ops-providers.ts';
 import { openRemoteCaches } from './remote-caches.ts';
+import { startSelfChecks } from './self-checks.ts';
 import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
 
 export interface Daemon extends AsyncDisposable {
@@ -363,6 +364,13 @@ export async function startDaemon(
     listeners.push(stack.use(listener));
   }
   const addresses = listeners.map((listener) => listener.address);
+  const selfChecks = stack.use(
+    startSelfChecks({
+      ...{ config, tempDir, server, admission, solver, snapshots, collector, log },
+      recorders: telemetry.recorders,
+      onRemoved: (id) => index.removed(id),
+    }),
+  );
   const opsServer =
     config.ops === undefined
       ? undefined
@@ -378,7 +386,7 @@ export async function startDaemon(
               content,
               telemetry,
               slo,
-              ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }],
+              ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }, ...selfChecks.ready()],
               onError: (error) => log.error('ops server', { error }),
             }),
           ),
@@ -399,6 +407,7 @@ export async function startDaemon(
       });
       admission.drain();
       draining.abort();
+      await selfChecks[Symbol.asyncDispose]();
       await Promise.all(listeners.map((listener) => listener.close()));
       await builder.idle(config.drainTimeoutMs);
       builder.cancelAll(new BuildError('unavailable', 'the daemon is stopping', { grpcCode: GRPC.UNAVAILABLE }));
