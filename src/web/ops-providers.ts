@@ -13,6 +13,17 @@ export interface BuildSummary {
   readonly error?: string;
   readonly steps?: { readonly total: number; readonly completed: number; readonly cached: number };
   readonly traceId?: string;
+  /** Of a finished build: its cacheable steps by how they were served, and the execution time that hits saved. */
+  readonly cache?: {
+    readonly cacheable: number;
+    readonly hitsLocal: number;
+    readonly hitsRemote: number;
+    readonly implied: number;
+    readonly misses: number;
+    readonly lookupHitRatio?: number;
+    readonly hitRatio?: number;
+    readonly savedSeconds: number;
+  };
   /** Of a running build: its RUN steps that have run for a second or more, and what they use together. */
   readonly running?: { readonly steps: number; readonly memoryBytes: number; readonly processes: number };
 }

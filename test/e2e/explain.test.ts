@@ -455,10 +455,10 @@ test('explain: keys that are made in another way, told after a restart', { skip 
 /** As an older daemon would have left them. */
 function rewriteAccounts(path: string, change: (account: object) => object): void {
   using store = new DatabaseSync(path);
-  for (const { n, record } of store.prepare('select n, record from build_accounts').all()) {
+  for (const { n, record } of store.prepare('select n, record from cache_accounts').all()) {
     const account = JSON.parse(inflateRawSync(record as Uint8Array).toString());
     store
-      .prepare('update build_accounts set record = ? where n = ?')
+      .prepare('update cache_accounts set record = ? where n = ?')
       .run(deflateRawSync(JSON.stringify(change(account))), n ?? 0);
   }
 }

@@ -217,6 +217,7 @@ export class BuildAccount implements EventSink {
     for (const record of of) {
       const score = likeness(this.#steps, record);
       if (score > 0 && (best === undefined || score > best.score)) best = { record, score };
+      if (score === 2) break; // the newest that has every step; a rebuild costs one pass
     }
     this.#nearest = { of, steps: this.#steps.length, record: best?.record };
     return best?.record;

@@ -3,6 +3,7 @@
  * store, bounded in number, size and by the history they belong to. Written after the client has its answer.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { deflateRaw, inflateRaw } from 'node:zlib';
 import type { EventSink } from '../events.ts';
@@ -11,7 +12,7 @@ import type { DigestLists } from '../snapshot/digest-lists.ts';
 import { BuildAccount } from './account.ts';
 import type { FileChanges } from './compare.ts';
 import { Comparison } from './compare.ts';
-import { type Explanation, explanationOf } from './explanation.ts';
+import { type CacheTotals, type Explanation, explanationOf, totalsOf } from './explanation.ts';
 import { matchSteps } from './match.ts';
 import { type Keep, keeper } from './parts.ts';
 import { ACCOUNT_VERSION, type AccountRecord, type ReadRecord, type StepRecord } from './record.ts';
@@ -35,10 +36,10 @@ export interface AccountLimits {
 }
 const DEFAULT_LIMITS: AccountLimits = { maxBuilds: 500, maxBytes: 32 * 1024 ** 2, nearest: 4, maxStepsInMemory: 8_000 };
 const MAX_FILES = 20;
+const STORE_AFTER_MS = 30;
 
 export interface BuildIdentity {
   readonly ref: string;
-  readonly frontend: string;
   readonly options: ReadonlyMap<string, string>;
   readonly startedAtMs: number;
 }
@@ -47,12 +48,11 @@ export interface Accounts {
   begin(build: BuildIdentity, next: EventSink): BuildAccount;
   /** The build is over. Returns at once; the account is stored later, and may be lost with the process. */
   finished(account: BuildAccount): void;
-  /**
-   * Why steps of a finished build missed, by its own account, or compared with another build. Undefined when there is no account of a
-   * build named; the second one is named in the result of `find` first.
-   */
+  /** Why steps of a finished build missed, by its own account, or compared with another build. Undefined when one has no account. */
   explain(ref: string, against?: string): Promise<Explanation | undefined>;
   find(ref: string): Promise<AccountRecord | undefined>;
+  /** How a finished build was served, at once; undefined before it is stored. */
+  totals(ref: string): CacheTotals | undefined;
   /** Forgets a build whose record was deleted. */
   forget(ref: string): void;
   /** Resolves when what was finished is stored. */
@@ -60,8 +60,9 @@ export interface Accounts {
 }
 
 const TABLES = [
-  'create table if not exists build_accounts (n integer primary key, ref text not null, line text not null, record blob not null)',
-  'create table if not exists build_accounts_key (one integer primary key, key blob not null)',
+  `create table if not exists cache_accounts (n integer primary key, ref text not null, line text not null, totals text not null,
+    record blob not null)`,
+  'create table if not exists cache_accounts_key (one integer primary key, key blob not null)',
 ];
 const deflate = promisify(deflateRaw);
 const inflate = promisify(inflateRaw);
@@ -70,17 +71,18 @@ export async function openAccounts(options: AccountsOptions): Promise<Accounts> 
   const { metadata } = options;
   await metadata.define(TABLES);
   const [[known], rows] = await Promise.all([
-    metadata.read('select key from build_accounts_key', []),
-    metadata.read('select n, ref, line, length(record) as bytes from build_accounts order by n', []),
+    metadata.read('select key from cache_accounts_key', []),
+    metadata.read('select n, ref, line, totals, length(record) as bytes from cache_accounts order by n', []),
   ]);
   const key = known === undefined ? randomBytes(32) : (known.key as Uint8Array);
-  if (known === undefined) metadata.write('insert into build_accounts_key (one, key) values (1, ?)', [key]);
+  if (known === undefined) metadata.write('insert into cache_accounts_key (one, key) values (1, ?)', [key]);
   return new StoredAccounts(options, keeper(key), rows);
 }
 
 interface Entry {
   readonly n: number;
   readonly line: string;
+  readonly totals: CacheTotals;
   readonly bytes: number;
 }
 
@@ -102,17 +104,12 @@ class StoredAccounts implements Accounts {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#keep = keep;
-    for (const { n, ref, line, bytes } of rows)
-      this.#remember(String(ref), { n: Number(n), line: String(line), bytes: Number(bytes) });
+    for (const { n, ref, line, totals, bytes } of rows)
+      this.#remember(String(ref), { n: Number(n), line: String(line), totals: JSON.parse(String(totals)), bytes: Number(bytes) });
   }
 
-  begin({ ref, frontend, options, startedAtMs }: BuildIdentity, next: EventSink): BuildAccount {
-    const line = JSON.stringify([
-      frontend,
-      options.get('filename') ?? '',
-      options.get('target') ?? '',
-      options.get('context') ?? '',
-    ]);
+  begin({ ref, options, startedAtMs }: BuildIdentity, next: EventSink): BuildAccount {
+    const line = lineOf(options);
     void this.#load(line);
     const args = new Map(
       [...options].filter(([name]) => name.startsWith('build-arg:')).map(([name, value]) => [name.slice(10), value]),
@@ -136,8 +133,9 @@ class StoredAccounts implements Accounts {
 
   finished(account: BuildAccount): void {
     const { ref } = account;
-    const work = account
-      .finish()
+    // The client's answer goes first.
+    const work = setTimeout(STORE_AFTER_MS)
+      .then(() => account.finish())
       .then((record) => this.#store(record))
       .catch((error: unknown) => {
         this.#options.onProblem(error);
@@ -154,6 +152,10 @@ class StoredAccounts implements Accounts {
     if (entry === undefined) return undefined;
     const recent = this.#recent.get(entry.line)?.find((record) => record.ref === ref);
     return recent ?? (await this.#read('where ref = ?', [ref]))[0];
+  }
+
+  totals(ref: string): CacheTotals | undefined {
+    return this.#stored.get(ref)?.totals;
   }
 
   async explain(ref: string, against?: string): Promise<Explanation | undefined> {
@@ -201,8 +203,15 @@ class StoredAccounts implements Accounts {
     const before = this.#stored.get(ref);
     if (before !== undefined) this.#drop(ref, before);
     const n = this.#next;
-    this.#remember(ref, { n, line, bytes: bytes.byteLength });
-    this.#options.metadata.write('insert into build_accounts (n, ref, line, record) values (?, ?, ?, ?)', [n, ref, line, bytes]);
+    const totals = totalsOf(record);
+    this.#remember(ref, { n, line, totals, bytes: bytes.byteLength });
+    this.#options.metadata.write('insert into cache_accounts (n, ref, line, totals, record) values (?, ?, ?, ?, ?)', [
+      n,
+      ref,
+      line,
+      JSON.stringify(totals),
+      bytes,
+    ]);
     for (const [old, entry] of this.#stored) {
       if (this.#stored.size <= this.#limits.maxBuilds && this.#bytes <= this.#limits.maxBytes) break;
       this.#drop(old, entry);
@@ -224,7 +233,7 @@ class StoredAccounts implements Accounts {
   }
 
   async #read(where: string, params: (string | number)[]): Promise<AccountRecord[]> {
-    const rows = await this.#options.metadata.read(`select record from build_accounts ${where}`, params);
+    const rows = await this.#options.metadata.read(`select record from cache_accounts ${where}`, params);
     const records = await Promise.all(rows.map(async (row) => JSON.parse((await inflate(row.record as Uint8Array)).toString())));
     return (records as AccountRecord[]).filter(({ version }) => version === ACCOUNT_VERSION);
   }
@@ -254,7 +263,7 @@ class StoredAccounts implements Accounts {
   #drop(ref: string, { n, bytes }: Entry): void {
     this.#stored.delete(ref);
     this.#bytes -= bytes;
-    this.#options.metadata.write('delete from build_accounts where n = ?', [n]);
+    this.#options.metadata.write('delete from cache_accounts where n = ?', [n]);
   }
 
   async #keepList(read: ReadRecord, resultId: string): Promise<string | undefined> {
@@ -280,6 +289,12 @@ class StoredAccounts implements Accounts {
       }
     );
   }
+}
+
+/** Which file of which context, and how far; the client's way of asking for it makes no difference. */
+function lineOf(options: ReadonlyMap<string, string>): string {
+  const [file, ...others] = ['filename', 'target', 'context', 'source'].map((name) => options.get(name) ?? '');
+  return JSON.stringify([file || 'Dockerfile', ...others]);
 }
 
 const NONE: readonly AccountRecord[] = [];

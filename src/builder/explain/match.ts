@@ -43,13 +43,24 @@ export function vertexIndex(account: AccountRecord): ReadonlyMap<string, number>
   return made;
 }
 
-/** How much two builds have in common; 0 is nothing. */
+const textSets = new WeakMap<AccountRecord, ReadonlySet<string>>();
+function textsOf(account: AccountRecord): ReadonlySet<string> {
+  const known = textSets.get(account);
+  if (known !== undefined) return known;
+  const made = new Set(account.steps.map(textKey));
+  textSets.set(account, made);
+  return made;
+}
+
+/** How much two builds have in common: from 0 for nothing to 2 for the very same steps. */
 export function likeness(steps: readonly StepRecord[], earlier: AccountRecord): number {
   const vertices = vertexIndex(earlier);
-  const texts = new Set(earlier.steps.map(textKey));
   let score = 0;
-  for (const step of steps) score += vertices.has(step.vertex) ? 2 : texts.has(textKey(step)) ? 1 : 0;
-  return score;
+  for (const step of steps) {
+    if (vertices.has(step.vertex)) score += 2;
+    else if (textsOf(earlier).has(textKey(step))) score += 1;
+  }
+  return score / Math.max(steps.length, 1);
 }
 
 export function matchSteps(steps: readonly StepRecord[], earlier: AccountRecord): Matching {

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parseTime } from '../../builder/control/trigger-time.ts';
+import type { Explanation } from '../../builder/explain/explanation.ts';
 import type { Service } from '../../builder/rpc/handlers.ts';
 import { authService } from '../../builder/session/attachables/auth.ts';
 import { type ClientOutput, fileSendService } from '../../builder/session/attachables/file-send.ts';
@@ -12,7 +13,8 @@ import { BuildError } from '../../core/errors.ts';
 import { type Arguments, type FlagSpec, formatFlags, isOn, parseArguments, splitOnce, textOf, textsOf } from '../args.ts';
 import { openDisplay, PROGRESS_MODES } from '../progress/open-display.ts';
 import { build } from './build.ts';
-import { ENDPOINT_FLAGS, openClient } from './endpoint.ts';
+import { ENDPOINT_FLAGS, getOps, openClient } from './endpoint.ts';
+import { formatExplanation } from './explain-text.ts';
 import { type ParsedOutput, parseOutput } from './outputs.ts';
 import { formatExcerpt } from './source-excerpt.ts';
 
@@ -45,6 +47,7 @@ const FLAGS: readonly FlagSpec[] = [
     doc: 'when what led to this build happened: RFC 3339 or epoch seconds (COOPER_TRIGGERED_AT)',
   },
   { name: 'progress', kind: 'text', value: 'MODE', doc: `one of ${PROGRESS_MODES.join(', ')} (auto, BUILDKIT_PROGRESS)` },
+  { name: 'explain', kind: 'switch', doc: 'say afterwards why steps were not cached (needs the ops server)' },
   { name: 'metadata-file', kind: 'text', value: 'FILE', doc: 'write what the exporters answer as JSON' },
   { name: 'help', short: 'h', kind: 'switch', doc: 'show this text' },
 ];
@@ -66,7 +69,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   await using client = await openClient(args);
   const request = contextBuild(path, textOf(args, 'file'));
   try {
-    const { response } = await build(client, {
+    const { ref, response } = await build(client, {
       ...request,
       options: new Map([...request.options, ...optionsOf(args)]),
       services: [
@@ -84,12 +87,22 @@ export async function run(argv: readonly string[]): Promise<number> {
     });
     const file = textOf(args, 'metadata-file');
     if (file !== undefined) writeFileSync(file, `${JSON.stringify(Object.fromEntries(response), null, 2)}\n`);
+    if (isOn(args, 'explain')) await tellWhy(args, ref);
     return 0;
   } catch (thrown) {
     const error = BuildError.from(thrown);
     const excerpt = error.detail.source === undefined ? '' : formatExcerpt(error.detail.source);
     if (excerpt !== '') console.error(excerpt);
     throw error.wrap('failed to solve');
+  }
+}
+
+/** The build is done and right: an explanation that cannot be had is told and fails nothing. */
+async function tellWhy(args: Arguments, ref: string): Promise<void> {
+  try {
+    console.error(formatExplanation(await getOps<Explanation>(args, `/api/v1/builds/${encodeURIComponent(ref)}/explain`)));
+  } catch (thrown) {
+    console.error(`no explanation: ${BuildError.from(thrown).message}`);
   }
 }
 

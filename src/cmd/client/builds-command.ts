@@ -1,8 +1,9 @@
 /** `cooper builds`: running builds and the newest finished ones. */
 import { type BuildHistoryRecord, Control } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
-import { formatFlags, isOn, parseArguments, textOf } from '../args.ts';
+import type { BuildSummary } from '../../web/ops-providers.ts';
+import { type Arguments, formatFlags, isOn, parseArguments, textOf } from '../args.ts';
 import { millisOf } from '../progress/intervals.ts';
-import { ENDPOINT_FLAGS, openClient } from './endpoint.ts';
+import { ENDPOINT_FLAGS, getOps, openClient } from './endpoint.ts';
 import { formatTable } from './table.ts';
 
 const FLAGS = [
@@ -19,14 +20,35 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   await using client = await openClient(args);
   const records: BuildHistoryRecord[] = [];
-  const request = { EarlyExit: true, Limit: Number(textOf(args, 'limit') ?? '20') };
+  const limit = Number(textOf(args, 'limit') ?? '20');
+  const request = { EarlyExit: true, Limit: limit };
   for await (const { record } of client.serverStream(Control.method.listenBuildHistory, request))
     if (record !== undefined) records.push(record);
-  console.log(formatTable(['REF', 'STATUS', 'STEPS', 'CACHED', 'DURATION', 'CREATED', 'TARGET'], records.map(rowOf)));
+  const served = await servedFromCache(args, limit + records.length);
+  const header = ['REF', 'STATUS', 'STEPS', 'CACHED', 'HIT', 'SAVED', 'DURATION', 'CREATED', 'TARGET'];
+  console.log(
+    formatTable(
+      header,
+      records.map((record) => rowOf(record, served.get(record.Ref))),
+    ),
+  );
   return 0;
 }
 
-function rowOf(record: BuildHistoryRecord): string[] {
+/** Hits and time saved are told by the ops server; without one those columns stay empty. */
+async function servedFromCache(args: Arguments, limit: number): Promise<ReadonlyMap<string, BuildSummary['cache']>> {
+  try {
+    const { builds } = await getOps<{ readonly builds: readonly BuildSummary[] }>(
+      args,
+      `/api/v1/builds?limit=${Math.min(Math.max(limit, 1), 500)}`,
+    );
+    return new Map(builds.map(({ ref, cache }) => [ref, cache]));
+  } catch {
+    return new Map();
+  }
+}
+
+function rowOf(record: BuildHistoryRecord, cache: BuildSummary['cache']): string[] {
   const { CreatedAt, CompletedAt, error } = record;
   const seconds =
     CreatedAt !== undefined && CompletedAt !== undefined
@@ -46,6 +68,8 @@ function rowOf(record: BuildHistoryRecord): string[] {
     status,
     String(record.numTotalSteps),
     String(record.numCachedSteps),
+    cache?.hitRatio === undefined ? '' : `${Math.floor(cache.hitRatio * 100)} %`,
+    cache === undefined ? '' : `${cache.savedSeconds.toFixed(1)}s`,
     seconds,
     created,
     record.FrontendAttrs.target ?? '',

@@ -3,7 +3,6 @@ import { toJson } from '@bufbuild/protobuf';
 import type { Builder } from '../../builder/build/builder.ts';
 import type { ContentStore } from '../../builder/content/ports.ts';
 import type { Accounts } from '../../builder/explain/accounts.ts';
-import { totalsOf } from '../../builder/explain/explanation.ts';
 import type { History } from '../../builder/history/history.ts';
 import { nsOfTimestamp } from '../../builder/history/status-log.ts';
 import { type BuildHistoryRecord, BuildHistoryRecordSchema } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
@@ -41,15 +40,15 @@ export function opsProviders(parts: OpsParts): OpsProviders {
     builds: async (limit) =>
       [...history.active(), ...history.list()].slice(0, limit).map((record) => ({
         ...summaryOf(record, telemetry),
+        ...servedFromCache(accounts, record),
         ...runningNow(parts.builder, record),
       })),
     build: async (ref) => {
       const record = history.find(ref);
       if (record === undefined) return undefined;
-      const account = await accounts.find(ref);
       return {
         ...summaryOf(record, telemetry),
-        ...(account === undefined ? {} : { cache: totalsOf(account) }),
+        ...servedFromCache(accounts, record),
         record: toJson(BuildHistoryRecordSchema, record),
         ...(await parts.history.notes(ref)),
         ...liveResources(parts.builder, record),
@@ -95,6 +94,11 @@ function summaryOf(record: BuildHistoryRecord, telemetry: Telemetry): BuildSumma
       : { steps: { total: record.numTotalSteps, completed: record.numCompletedSteps, cached: record.numCachedSteps } }),
     ...(traceId === undefined ? {} : { traceId }),
   };
+}
+
+function servedFromCache(accounts: Accounts, { Ref }: BuildHistoryRecord): Pick<BuildSummary, 'cache'> {
+  const cache = accounts.totals(Ref);
+  return cache === undefined ? {} : { cache };
 }
 
 /** The record keeps the status clients saw; whose fault it was stays with metrics and traces. */
