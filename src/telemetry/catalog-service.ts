@@ -203,6 +203,21 @@ export const GC_LAST_RUN = declare('gauge', 'cooper_gc_last_run_timestamp_second
   example: 'time() - max(cooper_gc_last_run_timestamp_seconds)',
 });
 
+export const WARM_TARGETS = declare('counter', 'cooper_cache_warm_targets_total', {
+  unit: 'count',
+  help: 'Targets that `cooper cache warm` built, by how that ended.',
+  labels: { result: ['built', 'failed'] },
+  example: 'sum by (result) (increase(cooper_cache_warm_targets_total[1d]))',
+});
+export const WARM_LAST_RUN = declare('gauge', 'cooper_cache_warm_last_run_timestamp_seconds', {
+  unit: 'timestamp',
+  help: 'When `cooper cache warm` last ended, seconds since the Unix epoch; absent until it has.',
+  labels: {},
+  series: [],
+  maxSeries: 1,
+  example: 'time() - max(cooper_cache_warm_last_run_timestamp_seconds)',
+});
+
 // ---- the daemon
 export const CERTIFICATE_NOT_AFTER = declare('gauge', 'cooper_tls_certificate_not_after_timestamp_seconds', {
   unit: 'timestamp',
@@ -242,6 +257,8 @@ export const SERVICE_METRICS: readonly MetricSpec[] = [
   GC_REMOVED_RECORDS,
   GC_LAST_EVICTED_AGE,
   GC_LAST_RUN,
+  WARM_TARGETS,
+  WARM_LAST_RUN,
   CERTIFICATE_NOT_AFTER,
   LOG_RECORDS,
 ];

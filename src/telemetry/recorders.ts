@@ -30,6 +30,8 @@ export interface Recorders {
   }): void;
   /** A look-up missed what garbage collection had removed a short while before. */
   cacheRegret(): void;
+  /** One run of `cooper cache warm`. */
+  warmed(built: number, failed: number): void;
   /** A record that garbage collection removed, and how long it had not been used. */
   gcEvicted(idleSeconds: number): void;
   /** When the disk will be full; undefined while it does not fill. */
@@ -77,6 +79,11 @@ export function recorders(metrics: Metrics): Recorders {
       metrics.set(service.GC_LAST_RUN, {}, Date.now() / 1000);
     },
     cacheRegret: () => metrics.add(catalog.GC_REGRET, {}),
+    warmed: (built, failed) => {
+      metrics.add(service.WARM_TARGETS, { result: 'built' }, built);
+      metrics.add(service.WARM_TARGETS, { result: 'failed' }, failed);
+      metrics.set(service.WARM_LAST_RUN, {}, Date.now() / 1000);
+    },
     gcEvicted: (idleSeconds) => metrics.set(service.GC_LAST_EVICTED_AGE, {}, idleSeconds),
     timeToFull: (seconds) =>
       seconds === undefined ? metrics.clear(service.TIME_TO_FULL) : metrics.set(service.TIME_TO_FULL, {}, seconds),

@@ -19,6 +19,8 @@ export interface KeyIndexLimits {
 export interface KeyIndex extends CacheIndex {
   /** The stored result is gone (collected). Its keys stay, so that a lookup can say `evicted`. Returns the keys that were for good. */
   removed(resultId: string): readonly string[];
+  /** Ids of all results that keys lead to. */
+  resultIds(): readonly string[];
   readonly size: { readonly links: number; readonly keysWithResults: number };
 }
 
@@ -172,6 +174,10 @@ class StoredKeyIndex implements KeyIndex {
     const names = this.#keysOfResult.get(resultId) ?? [];
     for (const name of names) this.#dropResult(name, resultId);
     return names.filter(({ ephemeral }) => !ephemeral).map(({ text }) => text);
+  }
+
+  resultIds(): readonly string[] {
+    return [...this.#keysOfResult.keys()];
   }
 
   hadResult(key: string): boolean {

@@ -5,8 +5,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { mkdir, open, rename, stat, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { throwIfAborted } from '../../core/abort.ts';
 import type { Clock } from '../../core/clock.ts';
 import { type Digest, digestFromHex, digestOf, hexOf } from '../../core/digest.ts';
@@ -36,6 +36,12 @@ export interface DiskContentStore extends ContentStore, AsyncDisposable {
   verify(digest: Digest, signal: AbortSignal): Promise<void>;
   /** Moves a blob that a reader found corrupt out of the way, leased or not: nobody can use it. */
   quarantine(digest: Digest): Promise<void>;
+  /** Undefined when the file is there and hashes to the digest; else what is wrong with it. Changes nothing. */
+  inspect(digest: Digest, signal: AbortSignal): Promise<string | undefined>;
+  /** Names in the folder of blobs that are no blob known here. */
+  strays(): Promise<readonly string[]>;
+  /** Moves a stray file out of the way. */
+  quarantineStray(name: string): Promise<void>;
   /** Bytes held, all blobs. */
   readonly totalBytes: number;
   /** True while a lease names the blob. */
@@ -65,6 +71,7 @@ class BlobDirectory implements DiskContentStore {
   readonly #temp: string;
   readonly #known: Map<Digest, BlobInfo>;
   readonly #leases = new Map<Digest, number>();
+  readonly #inMotion = new Map<Digest, number>();
   readonly #writer = new BlobWriter();
   #totalBytes = 0;
 
@@ -145,7 +152,7 @@ class BlobDirectory implements DiskContentStore {
       return existing;
     }
     const info = { digest, sizeBytes, createdAtNs: this.#options.clock.nowNs() };
-    await rename(temp, this.path(digest));
+    await this.#moving(digest, rename(temp, this.path(digest)));
     if (!this.#known.has(digest)) this.#totalBytes += sizeBytes; // else a racing put published the same bytes meanwhile
     this.#known.set(digest, info);
     return info;
@@ -192,7 +199,7 @@ class BlobDirectory implements DiskContentStore {
     const info = this.#known.get(digest);
     if (info === undefined || this.isLeased(digest)) return false;
     this.#forget(info);
-    await unlink(this.path(digest)).catch(ignoreMissing);
+    await this.#moving(digest, unlink(this.path(digest)).catch(ignoreMissing));
     return true;
   }
 
@@ -227,6 +234,51 @@ class BlobDirectory implements DiskContentStore {
     if (found.digest === digest) return;
     await this.quarantine(digest);
     throw new BuildError('corrupt', `the stored bytes of ${digest} hash to ${found.digest}; they were moved to quarantine`);
+  }
+
+  async inspect(digest: Digest, signal: AbortSignal): Promise<string | undefined> {
+    const info = this.#require(digest);
+    try {
+      const found = await this.#options.pool.run(verifyTask, { path: this.path(digest) }, { signal });
+      if (found.digest === digest) return undefined;
+      return found.sizeBytes === info.sizeBytes
+        ? `its bytes hash to ${found.digest}`
+        : `${found.sizeBytes} of ${info.sizeBytes} bytes are there`;
+    } catch (error) {
+      throwIfAborted(signal);
+      if (!this.#known.has(digest)) return undefined; // removed meanwhile
+      return existsSync(this.path(digest)) ? `it cannot be read: ${BuildError.from(error).message}` : 'its file is gone';
+    }
+  }
+
+  async strays(): Promise<readonly string[]> {
+    return (await readdir(this.#blobs)).filter((name) => this.#isStray(name) && existsSync(join(this.#blobs, name)));
+  }
+  #isStray(name: string): boolean {
+    if (!/^[0-9a-f]{64}$/.test(name)) return true;
+    const digest = digestFromHex(name);
+    return !this.#known.has(digest) && !this.#inMotion.has(digest);
+  }
+
+  /** A blob whose file comes or goes is no stray, though it is not known at that moment. */
+  async #moving(digest: Digest, work: Promise<void>): Promise<void> {
+    this.#inMotion.set(digest, (this.#inMotion.get(digest) ?? 0) + 1);
+    try {
+      await work;
+    } finally {
+      const left = (this.#inMotion.get(digest) ?? 1) - 1;
+      if (left > 0) this.#inMotion.set(digest, left);
+      else this.#inMotion.delete(digest);
+    }
+  }
+
+  async quarantineStray(name: string): Promise<void> {
+    if (!this.#isStray(name)) return;
+    const dir = join(this.#options.root, 'quarantine');
+    await mkdir(dir, { recursive: true });
+    await rename(join(this.#blobs, basename(name)), join(dir, `${basename(name)}.${this.#options.clock.nowNs()}`)).catch(
+      ignoreMissing,
+    );
   }
 
   async quarantine(digest: Digest): Promise<void> {

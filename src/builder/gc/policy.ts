@@ -18,6 +18,9 @@ export interface GcPolicy {
 export interface DiskSpace {
   readonly totalBytes: number;
   readonly freeBytes: number;
+  /** Absent or 0 where the file system has no limit of inodes. */
+  readonly totalInodes?: number;
+  readonly freeInodes?: number;
 }
 export type SpaceBounds = Pick<GcPolicy, 'reservedBytes' | 'maxUsedBytes' | 'minFreeBytes'>;
 

@@ -49,6 +49,7 @@ export class SnapshotCore implements CoreParts {
   /** Blobs of records are kept from collection as long as the record lives. */
   readonly #leases = new Map<string, Lease>();
   readonly #removals = new Set<Promise<unknown>>();
+  readonly #beingMade = new Set<string>();
   #leaving: { readonly dirs: string[]; readonly gone: Promise<void> } | undefined;
   readonly #stop = new AbortController();
 
@@ -73,7 +74,13 @@ export class SnapshotCore implements CoreParts {
 
   /** Never an id that was used before: cache keys may still name a snapshot that is gone. */
   newId(): string {
-    return randomBytes(10).readBigUInt64BE().toString(36).padStart(13, '0');
+    const id = randomBytes(10).readBigUInt64BE().toString(36).padStart(13, '0');
+    this.#beingMade.add(id);
+    return id;
+  }
+  /** True from newId to the record, or to the removal of the directory. */
+  isBeingMade(id: string): boolean {
+    return this.#beingMade.has(id);
   }
 
   /** Ids from the lowest layer to the record itself. */
@@ -117,6 +124,7 @@ export class SnapshotCore implements CoreParts {
   }
 
   add(fresh: NewRecord): SnapshotRecord {
+    this.#beingMade.delete(fresh.id);
     return this.records.add(fresh);
   }
 
@@ -138,6 +146,7 @@ export class SnapshotCore implements CoreParts {
   /** Removes the directory of a snapshot that has no row (any more). It leaves its place at once; the promise, which never rejects, is
    *  for those who need the space. */
   discard(id: string): Promise<void> {
+    this.#beingMade.delete(id);
     const trash = join(this.dir, TRASH, id);
     try {
       renameSync(join(this.dir, id), trash);

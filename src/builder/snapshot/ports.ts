@@ -102,6 +102,15 @@ export interface SnapshotUsage {
   readonly recordType: RecordType;
 }
 
+/** One thing that is not as it should be. */
+export interface CheckFinding {
+  /** A word of docs/gc.md: `snapshot-missing`, `snapshot-stray`, `layer-blob-missing`, `layer-blob-size`, `row-stray`. */
+  readonly kind: string;
+  readonly subject: string;
+  readonly detail: string;
+  readonly repaired: boolean;
+}
+
 export interface Snapshots {
   /** A writable tree on top of `parent` (undefined: an empty root directory, mode 0755, owned by root). */
   prepare(parent: Snapshot | undefined, options: RecordOptions): Promise<MutableSnapshot>;
@@ -135,6 +144,8 @@ export interface Snapshots {
   remove(id: string): Promise<boolean>;
   /** Resolves when directories and blobs of what was removed so far are off the disk, or failed to go. Never rejects. */
   settled(): Promise<void>;
+  /** Compares records, directories, layer blobs and rows with one another. What is in use or being made is left alone. */
+  check(options: { readonly repair: boolean }): Promise<CheckFinding[]>;
   close(): Promise<void>;
 }
 export interface UnpackLayer {

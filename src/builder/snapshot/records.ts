@@ -68,8 +68,9 @@ export class SnapshotRecords {
     this.#metadata = metadata;
   }
 
-  /** Reads everything. Rows whose parent is missing, or whose directory `exists` denies, are dropped, with what stands on them. */
-  async load(exists: (id: string) => boolean): Promise<void> {
+  /** Reads everything. Rows whose parent is missing, or whose directory `exists` denies, are dropped, with what stands on them.
+   *  Returns their ids. */
+  async load(exists: (id: string) => boolean): Promise<readonly string[]> {
     await this.#metadata.define(TABLES);
     const rows = new Map((await this.#metadata.read('select * from snapshots', [])).map((row) => [String(row.id), row]));
     const dropped = new Set<string>();
@@ -91,6 +92,7 @@ export class SnapshotRecords {
       else this.#rememberBlob(record, blobOf(row));
     }
     for (const id of dropped) this.#deleteRows(id);
+    return [...dropped];
   }
 
   get(id: string): SnapshotRecord | undefined {

@@ -12,6 +12,7 @@ import { taskRef, type WorkerPool } from '../../core/worker-pool.ts';
 import type { DiskContentStore } from '../content/content-store.ts';
 import type { Metadata } from '../metadata/ports.ts';
 import type { Sys } from '../worker/sys/ports.ts';
+import { checkSnapshots } from './check.ts';
 import { Checksums } from './checksums.ts';
 import { SnapshotCore, type SnapshotLimits } from './core.ts';
 import { type HandleServices, SnapshotHandle, WritableSnapshot } from './handle.ts';
@@ -20,6 +21,7 @@ import { NamedDirectories, type NamedOptions, type Sharing } from './named.ts';
 import { openNativeTrees } from './native-trees.ts';
 import { openOverlayTrees } from './overlay-trees.ts';
 import type {
+  CheckFinding,
   Layer,
   LayerOptions,
   MutableSnapshot,
@@ -61,7 +63,14 @@ export interface SnapshotsOptions {
 export interface OpenedSnapshots extends Snapshots, AsyncDisposable {
   readonly snapshotter: 'overlay' | 'native';
   /** What start-up found half done and undid. */
-  readonly recovered: { readonly mounts: number; readonly directories: number };
+  readonly recovered: {
+    readonly mounts: number;
+    readonly directories: number;
+    /** Names of directories without a record. */
+    readonly stray: readonly string[];
+    /** Ids of records without a directory, or on top of one. */
+    readonly lost: readonly string[];
+  };
 }
 
 /** Opens the store below `root` after undoing what an earlier run left half done. Rejects with `unsupported` for a snapshotter that does
@@ -79,25 +88,32 @@ export async function openSnapshots(options: SnapshotsOptions): Promise<OpenedSn
   }
   const trees = overlay ?? openNativeTrees(dir, pool);
   const records = new SnapshotRecords(options.metadata);
-  await records.load((id) => existsSync(trees.treeOf(id)));
+  const lost = await records.load((id) => existsSync(trees.treeOf(id)));
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const core = new SnapshotCore({ dir, records, trees, content, pool, clock, sys, limits });
   const { unknown, trashed } = leftovers(dir, core.trash, (id) => records.get(id) !== undefined);
   for (const id of unknown) void core.discard(id);
   void core.emptyTrash(trashed);
-  return new SnapshotStore(core, { mounts, directories: unknown.length + trashed.length });
+  return new SnapshotStore(core, options.metadata, {
+    mounts,
+    directories: unknown.length + trashed.length,
+    stray: unknown,
+    lost,
+  });
 }
 
 class SnapshotStore implements OpenedSnapshots, HandleServices {
   readonly recovered: OpenedSnapshots['recovered'];
   readonly #core: SnapshotCore;
+  readonly #metadata: Metadata;
   readonly #layers: Layers;
   readonly #checksums: Checksums;
   readonly #unpacker: Unpacker;
   readonly #named: NamedDirectories;
 
-  constructor(core: SnapshotCore, recovered: OpenedSnapshots['recovered']) {
+  constructor(core: SnapshotCore, metadata: Metadata, recovered: OpenedSnapshots['recovered']) {
     this.#core = core;
+    this.#metadata = metadata;
     this.recovered = recovered;
     this.#layers = new Layers(core);
     this.#checksums = new Checksums(core);
@@ -178,6 +194,18 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
       const sizes = await this.#core.pool.run(usageTask, { trees }, { signal: this.#core.stopping });
       for (const [index, record] of some.entries()) this.#rememberSize(record, sizes[index] ?? 0);
     }
+  }
+
+  async check({ repair }: { readonly repair: boolean }): Promise<CheckFinding[]> {
+    const findings = await checkSnapshots(this.#core, this.#metadata, {
+      repair,
+      forget: (record) => {
+        this.#named.forget(record);
+        this.#core.forget(record);
+      },
+    });
+    await this.settled();
+    return findings;
   }
 
   settled(): Promise<void> {

@@ -64,11 +64,8 @@ for (const [toml, warning] of [
     '[worker.oci]\nmax-paralelism = 3\n',
     'c.toml:2: unknown key worker.oci.max-paralelism; did you mean worker.oci.max-parallelism?',
   ],
-  [
-    '[worker.oci]\n\n  cache-size = 1000\n',
-    'c.toml:3: worker.oci.cache-size is known but not in force yet; use worker.oci.maxUsedSpace',
-  ],
-  ['gc.default.ttl = 604800\n', 'c.toml:1: gc.default.ttl is known but not in force yet'],
+  ['[worker.oci]\n\n  cache-size = 1000\n', 'c.toml:3: worker.oci.cache-size is deprecated; use worker.oci.maxUsedSpace'],
+  ['rootless.enabled = true\n', 'c.toml:1: rootless.enabled is known but not in force yet'],
   ['[frontend."dockerfile.v0"]\nenabled = true\n', 'c.toml:2: frontend."dockerfile.v0".enabled is known but not in force yet'],
   [
     '[[registry.config]]\nhost = "a"\n[[registry.config]]\n\nhost = "b"\n',

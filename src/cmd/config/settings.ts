@@ -63,7 +63,7 @@ const gcSwitches = (worker: string, make: typeof live): Setting[] => [
     default: '10 % of the disk, at most 10GB',
   }),
   make(`${worker}.maxUsedSpace`, 'size', 'Cache size above which garbage collection removes the least recently used.', {
-    default: '60 % of the disk',
+    default: '80 % of the disk, at most 100GB',
   }),
   make(`${worker}.minFreeSpace`, 'size', 'Free disk space that garbage collection keeps.', { default: '20 % of the disk' }),
 ];
@@ -145,7 +145,7 @@ export const SETTINGS: readonly Setting[] = [
     min: 0,
     max: 4096,
   }),
-  later('worker.oci.cache-size', 'size', 'Cache size above which garbage collection removes the least recently used.', {
+  live('worker.oci.cache-size', 'size', 'Cache size above which garbage collection removes the least recently used.', {
     deprecatedBy: 'worker.oci.maxUsedSpace',
   }),
   ...gcPolicy('worker.oci', live),
@@ -217,12 +217,21 @@ export const SETTINGS: readonly Setting[] = [
       default: '5m',
     },
   ),
-  later('gc.default.keep_storage', 'size', 'Cache that garbage collection always keeps.', {
+  live('gc.default.keep_storage', 'size', 'Cache that garbage collection always keeps.', {
     deprecatedBy: 'worker.oci.reservedSpace',
   }),
-  later('gc.default.period', 'duration', 'Collect garbage this often.'),
-  later('gc.default.ttl', 'duration', 'Remove what was not used for this long.'),
-  later('gc.default.all', 'boolean', 'Ignore reserved space.'),
+  live('gc.default.period', 'duration', 'Collect garbage this often, beside the runs after builds.'),
+  live(
+    'gc.default.ttl',
+    'duration',
+    'Remove what was not used for this long, as long as more than the reserved space is held. Takes the place of the default policy of 60 days.',
+  ),
+  live(
+    'gc.default.all',
+    'boolean',
+    'The first collection after a start removes everything unused (or unused for gc.default.ttl), below the reserved space too.',
+    { default: 'false' },
+  ),
   later('rootless.enabled', 'boolean', 'Run without root.', { flag: 'rootless' }),
   later('rootless.uid-map', 'text', 'User ids of the namespace.'),
   later('rootless.gid-map', 'text', 'Group ids of the namespace.'),
@@ -242,6 +251,19 @@ export const SETTINGS: readonly Setting[] = [
     min: 0,
     max: 100_000,
   }),
+  live(
+    'cooper.gc.guard.min-free-space',
+    'size',
+    'Below this much free space the daemon collects at once, whatever the policies keep, until half as much again is free. 0 switches it off.',
+    { default: '3 % of the disk, at most 5GB' },
+  ),
+  live('cooper.gc.guard.min-free-inodes', 'integer', 'The same for free inodes, in per cent of all. 0 switches it off.', {
+    default: '5',
+    min: 0,
+    max: 90,
+  }),
+  live('cooper.warm.file', 'text', 'List of targets that are built on a schedule to keep their cache warm (docs/gc.md).'),
+  live('cooper.warm.period', 'duration', 'How often the targets of cooper.warm.file are built.', { default: '24h' }),
   live(
     'cooper.otlp.endpoint',
     'text',

@@ -3,7 +3,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CacheEntry, DEFAULT_LIMITS } from '../../builder/cache/remote/remote-caches.ts';
-import { defaultBounds, defaultPolicies, type GcPolicy, type SpaceBounds } from '../../builder/gc/policy.ts';
 import type { RegistryHostConfig } from '../../builder/registry/endpoints.ts';
 import type { RuntimeChoice } from '../../builder/worker/runtime.ts';
 import { BuildError } from '../../core/errors.ts';
@@ -14,6 +13,8 @@ import type { DiskSpace } from '../config/units.ts';
 import type { Defaults } from '../defaults.ts';
 import type { CanaryConfig } from './canary.ts';
 import { defaultCache } from './default-cache.ts';
+import { bytesOf, type GcConfig, gcConfig } from './gc-config.ts';
+import type { WarmConfig } from './warm-schedule.ts';
 
 export interface DaemonConfig {
   readonly root: string;
@@ -30,7 +31,8 @@ export interface DaemonConfig {
   readonly cgroupParent: string;
   /** 0: one per core. */
   readonly maxParallelism: number;
-  readonly gc: { readonly enabled: boolean; readonly policies: readonly GcPolicy[] };
+  readonly gc: GcConfig;
+  readonly warm: WarmConfig;
   readonly history: { readonly maxAgeNs: bigint; readonly maxEntries: number };
   readonly registries: Readonly<Record<string, RegistryHostConfig>>;
   readonly registryConcurrency: number;
@@ -87,7 +89,11 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     runtime: runtimeOf(text('worker.oci.binary')),
     cgroupParent: text('worker.oci.defaultCgroupParent') ?? '',
     maxParallelism: number('worker.oci.max-parallelism', 0),
-    gc: { enabled: (values.get('worker.oci.gc') as boolean | undefined) ?? true, policies: gcPolicies(values, diskSizeOf(root)) },
+    gc: gcConfig(values, diskSizeOf(root)),
+    warm: {
+      file: text('cooper.warm.file'),
+      periodMs: Math.max(60_000, Number((values.get('cooper.warm.period') as bigint | undefined) ?? 86_400_000_000_000n) / 1e6),
+    },
     history: {
       maxAgeNs: (values.get('history.maxAge') as bigint | undefined) ?? 48n * 3_600_000_000_000n,
       maxEntries: number('history.maxEntries', 50),
@@ -218,35 +224,4 @@ function registryHosts(values: Values): Record<string, RegistryHostConfig> {
     ];
   });
   return Object.fromEntries(hosts);
-}
-
-/** The configured policies, or BuildKit's four with the configured bounds. */
-function gcPolicies(values: Values, diskBytes: number): GcPolicy[] {
-  const entries = values.entries('worker.oci.gcpolicy');
-  if (entries.length > 0) {
-    return entries.map(({ values: own }) => ({
-      filters: (own.get('filters') as readonly string[] | undefined) ?? [],
-      all: (own.get('all') as boolean | undefined) ?? false,
-      keepDurationNs: (own.get('keepDuration') as bigint | undefined) ?? 0n,
-      ...boundsOf((key) => own.get(key), 'keepBytes', diskBytes, { reservedBytes: 0, maxUsedBytes: 0, minFreeBytes: 0 }),
-    }));
-  }
-  return defaultPolicies(
-    boundsOf((key) => values.get(`worker.oci.${key}`), 'gckeepstorage', diskBytes, defaultBounds(diskBytes)),
-  );
-}
-
-/** `oldName` is what reservedSpace used to be called. */
-function boundsOf(get: (key: string) => unknown, oldName: string, diskBytes: number, otherwise: SpaceBounds): SpaceBounds {
-  const bytes = (key: string): number | undefined => bytesOf(get(key) as DiskSpace | undefined, diskBytes);
-  return {
-    reservedBytes: bytes('reservedSpace') ?? bytes(oldName) ?? otherwise.reservedBytes,
-    maxUsedBytes: bytes('maxUsedSpace') ?? otherwise.maxUsedBytes,
-    minFreeBytes: bytes('minFreeSpace') ?? otherwise.minFreeBytes,
-  };
-}
-
-function bytesOf(space: DiskSpace | undefined, diskBytes: number): number | undefined {
-  if (space === undefined) return undefined;
-  return space.kind === 'bytes' ? space.bytes : Math.floor((space.percent / 100) * diskBytes);
 }

@@ -9,6 +9,7 @@ import { openContentStore } from '../../builder/content/content-store.ts';
 import { bridgeHandlers } from '../../builder/control/bridge-service.ts';
 import { contentHandlers } from '../../builder/control/content-service.ts';
 import { controlHandlers } from '../../builder/control/control-service.ts';
+import { gcHandlers } from '../../builder/control/gc-service.ts';
 import { healthHandlers } from '../../builder/control/health-service.ts';
 import { traceHandlers } from '../../builder/control/trace-service.ts';
 import type { WorkerInfo } from '../../builder/control/worker-record.ts';
@@ -18,7 +19,6 @@ import { openImageStore } from '../../builder/exporter/image-store.ts';
 import { dockerfileFrontend } from '../../builder/frontend/dockerfile/frontend.ts';
 import { gatewayFrontend } from '../../builder/frontend/gateway/gateway.ts';
 import { openEvictions } from '../../builder/gc/evictions.ts';
-import { Collector } from '../../builder/gc/prune.ts';
 import { regretting } from '../../builder/gc/regret.ts';
 import { openHistory } from '../../builder/history/history.ts';
 import { type Platform, platformToPb } from '../../builder/llb/platform.ts';
@@ -27,6 +27,7 @@ import type { OpenAgent, ReadSecret } from '../../builder/ops/deps.ts';
 import { createOpResolver } from '../../builder/ops/resolver.ts';
 import { createSourceOp } from '../../builder/ops/source.ts';
 import { Content } from '../../builder/proto/gen/containerd/services/content/v1/content_pb.ts';
+import { Gc } from '../../builder/proto/gen/cooper/gc/v1/gc_pb.ts';
 import { Health } from '../../builder/proto/gen/grpc/health/v1/health_pb.ts';
 import { Control } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
 import { LLBBridge } from '../../builder/proto/gen/moby/buildkit/v1/frontend/gateway_pb.ts';
@@ -67,11 +68,13 @@ import { VERSION } from '../version.ts';
 import { reportCertificates } from './certificates.ts';
 import type { DaemonConfig } from './daemon-config.ts';
 import { openExplain } from './explain.ts';
+import { openGarbage } from './garbage.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
 import { opsProviders } from './ops-providers.ts';
 import { openRemoteCaches } from './remote-caches.ts';
 import { startSelfChecks } from './self-checks.ts';
 import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
+import { scheduleWarmUp } from './warm-schedule.ts';
 
 export interface Daemon extends AsyncDisposable {
   /** Addresses of the build API, as clients write them. */
@@ -246,8 +249,8 @@ export async function startDaemon(
       sink: fanOut(
         [
           telemetry.sink,
+          { emit: (event) => garbage.sink.emit(event) },
           afterEachBuild(() => {
-            collector.afterBuild();
             memory.touch();
           }),
         ],
@@ -261,19 +264,19 @@ export async function startDaemon(
     },
     (error) => log.error('a listener to build events failed', { error }),
   );
-  const collector = stack.use(
-    new Collector({
+  const garbage = stack.use(
+    await openGarbage({
+      root: config.root,
+      config: config.gc,
       snapshots,
       content,
+      metadata,
+      index,
+      evictions,
       clock,
-      space: () => diskOf(config.root),
-      policies: config.gc.enabled ? config.gc.policies : [],
+      recorders: telemetry.recorders,
+      log,
       quiet: () => builder.running === 0 && history.active().length === 0,
-      onRemoved: (record, by) => evictions.add(record, index.removed(record.id), by),
-      onRun: (run) => {
-        telemetry.recorders.gcRun(run);
-        if (run.error !== undefined && !run.ok) log.error('garbage collection failed', { error: run.error });
-      },
     }),
   );
   const memory = stack.use(releaseWhenIdle({ isIdle: () => builder.running === 0, trim: () => sys.trimMemory() }));
@@ -284,7 +287,7 @@ export async function startDaemon(
     id: workerId,
     labels: workerLabels(config, snapshots.snapshotter),
     platforms: [platformToPb(platform)],
-    gcPolicies: config.gc.enabled ? config.gc.policies : [],
+    gcPolicies: config.gc.policies,
     version: VERSION,
     revision: '',
   };
@@ -296,7 +299,7 @@ export async function startDaemon(
         controlHandlers({
           builder,
           history,
-          disk: collector,
+          disk: garbage.collector,
           worker,
           clock,
           audit: telemetry.audit,
@@ -304,6 +307,7 @@ export async function startDaemon(
         }),
       ),
       service(LLBBridge, bridgeHandlers(builder, worker)),
+      service(Gc, gcHandlers(garbage.service)),
       service(Content, contentHandlers(content)),
       service(
         Health,
@@ -392,6 +396,8 @@ export async function startDaemon(
           ),
         );
   telemetry.start();
+  if (addresses[0] !== undefined)
+    stack.use(scheduleWarmUp(config.warm, [process.execPath, ...process.execArgv, process.argv[1] ?? ''], addresses[0], log));
   log.info('ready', { addresses, ops: opsServer?.url, root: config.root, version: VERSION });
   const opened = stack.move();
   return {
