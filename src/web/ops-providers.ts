@@ -50,5 +50,7 @@ export interface OpsProviders {
   readonly explain: (ref: string, against: string | undefined) => Promise<object | undefined>;
   /** Finished spans of one build. */
   readonly trace: (ref: string) => Promise<readonly object[] | undefined>;
+  /** What a run of the garbage collection policies would remove now, in order, and why. */
+  readonly gcPlan: () => Promise<object>;
   readonly onError: (error: unknown) => void;
 }

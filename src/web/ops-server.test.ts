@@ -56,7 +56,8 @@ function providers(change: Partial<OpsProviders> = {}): OpsProviders {
     build: async (ref) => (ref === BUILD.ref ? BUILD : undefined),
     trace: async (ref) => (ref === BUILD.ref ? [{ name: 'BUILD app' }] : undefined),
     explain: async (ref, against) => (ref === BUILD.ref ? { ref, against } : undefined),
-    onError: () => {},
+    gcPlan: async () => (removals: [] ),
+    onError: () => ,
     ...change,
   };
 }
@@ -183,4 +184,13 @@ test('closing lets an answer finish and does not wait for a connection that only
   await closed;
   idle.destroy();
   await assert.rejects(fetch(`${server.url}/livez`));
+});
+
+test('the plan of garbage collection is answered', async () => {
+  const server = await openOpsServer(
+    { host: '127.0.0.1', port: 0 },
+    providers({ gcPlan: async () => ({ bytes: 7, removals: [] }) }),
+  );
+  await using _ = server;
+  assert.deepEqual(await (await fetch(`${server.url}/api/v1/gc/plan`)).json(), { bytes: 7, removals: [] });
 });

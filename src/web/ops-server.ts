@@ -71,6 +71,7 @@ function application(app: Express, providers: OpsProviders): Express {
   app.get('/api/v1/builds/:ref/trace', async (request, response) => {
     response.json({ spans: found(await providers.trace(request.params.ref), request.params.ref) });
   });
+  app.get('/api/v1/gc/plan', async (_request, response) => void response.json(await providers.gcPlan()));
   app.get('/', async (_request, response) => {
     const [slo, builds] = await Promise.all([providers.slo(), providers.builds(RECENT_BUILDS)]);
     response

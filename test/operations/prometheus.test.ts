@@ -66,6 +66,7 @@ async function openObserved(): Promise<Observed> {
       build: async () => undefined,
       trace: async () => undefined,
       explain: async () => undefined,
+      gcPlan: async () => ({}),
       onError,
     },
   );

@@ -390,6 +390,7 @@ export async function startDaemon(
               content,
               telemetry,
               slo,
+              gc: garbage.service,
               ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }, ...selfChecks.ready()],
               onError: (error) => log.error('ops server', { error }),
             }),

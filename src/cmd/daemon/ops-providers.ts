@@ -2,6 +2,7 @@
 import { toJson } from '@bufbuild/protobuf';
 import type { Builder } from '../../builder/build/builder.ts';
 import type { ContentStore } from '../../builder/content/ports.ts';
+import type { GcParts } from '../../builder/control/gc-service.ts';
 import type { Accounts } from '../../builder/explain/accounts.ts';
 import type { History } from '../../builder/history/history.ts';
 import { nsOfTimestamp } from '../../builder/history/status-log.ts';
@@ -13,6 +14,7 @@ import { readGoSpanStubs } from '../../telemetry/read-span-stubs.ts';
 import { spanJson } from '../../telemetry/span.ts';
 import type { Telemetry } from '../../telemetry/telemetry.ts';
 import type { BuildSummary, OpsProviders, ReadyCheck } from '../../web/ops-providers.ts';
+import { planJson } from './gc-plan-json.ts';
 
 const MAX_TRACE_BYTES = 64 * 1024 * 1024;
 
@@ -25,6 +27,7 @@ export interface OpsParts {
   readonly content: ContentStore;
   readonly telemetry: Telemetry;
   readonly slo: SloEvaluator;
+  readonly gc: Pick<GcParts, 'plan' | 'secondsToFull'>;
   readonly ready: () => readonly ReadyCheck[];
   readonly onError: (error: unknown) => void;
 }
@@ -62,6 +65,7 @@ export function opsProviders(parts: OpsParts): OpsProviders {
       if (trace === undefined) return undefined;
       return readGoSpanStubs(await content.readAll(parseDigest(trace.digest), MAX_TRACE_BYTES)).map(spanJson);
     },
+    gcPlan: async () => planJson(await parts.gc.plan('policies'), parts.gc.secondsToFull()),
     onError: parts.onError,
   };
 }
