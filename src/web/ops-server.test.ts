@@ -56,8 +56,8 @@ function providers(change: Partial<OpsProviders> = {}): OpsProviders {
     build: async (ref) => (ref === BUILD.ref ? BUILD : undefined),
     trace: async (ref) => (ref === BUILD.ref ? [{ name: 'BUILD app' }] : undefined),
     explain: async (ref, against) => (ref === BUILD.ref ? { ref, against } : undefined),
-    gcPlan: async () => (removals: [] ),
-    onError: () => ,
+    gcPlan: async () => ({ removals: [] }),
+    onError: () => {},
     ...change,
   };
 }
