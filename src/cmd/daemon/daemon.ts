@@ -370,7 +370,7 @@ export async function startDaemon(
   const addresses = listeners.map((listener) => listener.address);
   const selfChecks = stack.use(
     startSelfChecks({
-      ...{ config, tempDir, server, admission, solver, snapshots, collector, log },
+      ...{ config, tempDir, server, admission, solver, snapshots, collector: garbage.collector, log },
       recorders: telemetry.recorders,
       onRemoved: (id) => index.removed(id),
     }),
