@@ -13,7 +13,7 @@ import { ambientCredential } from './azure-credentials.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
 import { eachAtOnce, rangesOf, sendRange } from './store-body.ts';
-import { failureOf, MAX_CACHE_CONFIG_BYTES, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
+import { addressOf, failureOf, MAX_CACHE_CONFIG_BYTES, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
 
 export const AZBLOB_ATTRIBUTES = {
   account_url: {
@@ -65,6 +65,8 @@ class AzblobStore implements CacheStore {
   readonly backend = 'azblob';
   readonly label: string;
   readonly endpoint: string;
+  readonly blobScope: string;
+  readonly address: { readonly host: string; readonly port: number } | undefined;
   readonly manifestNames: readonly string[];
   readonly parallelism = 4;
   readonly #config: AzblobConfig;
@@ -79,6 +81,8 @@ class AzblobStore implements CacheStore {
     this.#deps = deps;
     this.label = `azblob ${posix.join(url.host, config.container, config.prefix ?? '')}`;
     this.endpoint = `${url.host}${url.pathname.replace(/\/$/, '')}/${config.container}`;
+    this.blobScope = posix.join(config.prefix ?? '', config.blobs_prefix);
+    this.address = addressOf(config.account_url, deps.env);
     this.manifestNames = config.name;
   }
 

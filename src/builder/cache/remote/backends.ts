@@ -1,7 +1,10 @@
 /** Stores that keep the configuration as BuildKit's plain JSON and blobs by digest, by type. A new one is one line here. */
+import { AZBLOB_BACKEND } from './azblob.ts';
+import { GHA_BACKEND } from './gha.ts';
 import type { StoreBackend } from './ports.ts';
+import { S3_BACKEND } from './s3.ts';
 
-const BACKENDS: readonly StoreBackend[] = [];
+const BACKENDS: readonly StoreBackend[] = [S3_BACKEND, AZBLOB_BACKEND, GHA_BACKEND];
 
 /** Undefined for a type that is not one of these. */
 export function findStoreBackend(type: string): StoreBackend | undefined {

@@ -13,7 +13,7 @@ import { CACHE_VERSION, type GhaEntry, type GhaReservation, type GhaService, ope
 import { type ActionsToken, parseActionsToken } from './gha-token.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
-import { MAX_CACHE_CONFIG_BYTES, readWhole, skipping } from './store-errors.ts';
+import { addressOf, MAX_CACHE_CONFIG_BYTES, readWhole, skipping } from './store-errors.ts';
 
 export const GHA_ATTRIBUTES = {
   url: {
@@ -59,6 +59,8 @@ class GhaStore implements CacheStore {
   readonly backend = 'gha';
   readonly label: string;
   readonly endpoint: string;
+  readonly blobScope: string;
+  readonly address: { readonly host: string; readonly port: number } | undefined;
   readonly manifestNames: readonly string[];
   readonly parallelism = 4;
   readonly #config: GhaConfig;
@@ -73,13 +75,16 @@ class GhaStore implements CacheStore {
   #listed: Promise<ReadonlyMap<string, number> | undefined> | undefined;
 
   constructor(config: GhaConfig, deps: StoreDeps) {
-    const { url, version } = addressOf(config);
+    const { url, version } = serviceOf(config);
     this.#config = config;
     this.#deps = deps;
     this.#http = new GhaHttp(deps);
     this.#token = parseActionsToken(config.token);
     const indexKey = (scope: string): string => `index-${config.scope}-1-${hexOf(digestOf(scope)).slice(0, 8)}`;
     this.endpoint = new URL(url).host;
+    this.address = addressOf(url, deps.env);
+    // Layers belong to the repository, which only the token knows.
+    this.blobScope = digestOf(config.token);
     this.label = `gha ${this.endpoint} ${config.scope}`;
     // The scopes a workflow may read: its own branch and those it comes from. It writes to one of them only.
     this.manifestNames = this.#token.scopes.map(({ name }) => indexKey(name));
@@ -237,7 +242,7 @@ class GhaStore implements CacheStore {
   }
 }
 
-function addressOf({ url, url_v2: urlV2, version }: GhaConfig): { readonly url: string; readonly version: 1 | 2 } {
+function serviceOf({ url, url_v2: urlV2, version }: GhaConfig): { readonly url: string; readonly version: 1 | 2 } {
   if (version !== undefined && version > 2) throw new BuildError('invalid-input', 'gha cache: attribute version must be 1 or 2');
   if (version !== 1 && urlV2 !== undefined) return { url: urlV2, version: 2 };
   if (url === undefined) throw new BuildError('invalid-input', 'gha cache: attribute url or url_v2 is not set');

@@ -46,7 +46,7 @@ export interface CacheStore extends AsyncDisposable {
   /** Stores of one backend and endpoint with the same text share their blobs; `label` when absent. */
   readonly blobScope?: string;
   /** Where it answers TCP, when it is spoken to directly: a dead place is found out by connecting, long before a request times out. */
-  readonly address?: { readonly host: string; readonly port: number };
+  readonly address?: { readonly host: string; readonly port: number } | undefined;
   /** Names under which configurations are written, and read and merged; at least one. */
   readonly manifestNames: readonly string[];
   /** Blobs written or read at once; 4 unless an attribute says otherwise. */

@@ -12,7 +12,7 @@ import type { Descriptor } from '../../content/ports.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { copyOntoItself, putObject, type S3Target } from './s3-upload.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
-import { failureOf, MAX_CACHE_CONFIG_BYTES, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
+import { addressOf, failureOf, MAX_CACHE_CONFIG_BYTES, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
 
 export const S3_ATTRIBUTES = {
   bucket: { kind: 'text', required: true, env: 'AWS_BUCKET', doc: 'Bucket. It must exist.' },
@@ -61,6 +61,8 @@ class S3Store implements CacheStore {
   readonly backend = 's3';
   readonly label: string;
   readonly endpoint: string;
+  readonly blobScope: string;
+  readonly address: { readonly host: string; readonly port: number } | undefined;
   readonly manifestNames: readonly string[];
   readonly parallelism: number;
   readonly refreshAfterMs: number;
@@ -76,6 +78,8 @@ class S3Store implements CacheStore {
     this.#deps = deps;
     this.label = `s3 ${config.bucket}/${config.prefix ?? ''}`;
     this.endpoint = `${config.endpoint_url === undefined ? config.region : new URL(config.endpoint_url).host}/${config.bucket}`;
+    this.blobScope = `${config.prefix ?? ''}${config.blobs_prefix}`;
+    this.address = config.endpoint_url === undefined ? undefined : addressOf(config.endpoint_url, deps.env);
     this.manifestNames = config.name;
     this.parallelism = config.upload_parallelism;
     this.refreshAfterMs = config.touch_refresh;

@@ -25,7 +25,7 @@ export interface ContractServer extends AsyncDisposable {
 const NEVER = new AbortController().signal;
 const MiB = 1024 * 1024;
 
-export const TEST_DEPS: StoreDeps = { nowMs: () => Date.now(), userAgent: 'cooper/test', env: {} };
+export const TEST_DEPS: StoreDeps = { sessions: () => [], nowMs: () => Date.now(), userAgent: 'cooper/test', env: {} };
 export const openStore = (backend: StoreBackend, attributes: Readonly<Record<string, string>>): CacheStore =>
   backend.open(new Map(Object.entries(attributes)), TEST_DEPS);
 
@@ -66,7 +66,12 @@ export const kindOf = async (promise: Promise<unknown>): Promise<string> =>
 /** Registers the suite. `bigBytes` is above the size at which the store writes in parts. */
 export function storeContract(
   backend: StoreBackend,
-  options: { readonly title?: string; readonly skip: string | false; readonly bigBytes: number; readonly start: () => Promise<ContractServer> },
+  options: {
+    readonly title?: string;
+    readonly skip: string | false;
+    readonly bigBytes: number;
+    readonly start: () => Promise<ContractServer>;
+  },
 ): void {
   const rule = (name: string, body: (server: ContractServer, t: TestContext) => Promise<void>): void => {
     test(`${options.title ?? backend.name}: ${name}`, { skip: options.skip, timeout: 60_000 }, async (t) => {

@@ -5,6 +5,7 @@
 import { throwIfAborted } from '../../../core/abort.ts';
 import { BuildError, type ErrorDetail } from '../../../core/errors.ts';
 import { parseRetryAfter } from '../../registry/retry.ts';
+import type { StoreDeps } from './ports.ts';
 
 /** Largest cache configuration that is read; a few hundred bytes a step are usual. */
 export const MAX_CACHE_CONFIG_BYTES = 64 * 1024 * 1024;
@@ -68,6 +69,14 @@ export function failureOf(thrown: unknown, signal: AbortSignal, otherwise: () =>
   if (signal.aborted) return BuildError.from(signal.reason);
   return thrown instanceof BuildError ? thrown : otherwise();
 }
+
+/** Where the service answers TCP, for the breaker to try; undefined when a proxy stands between. */
+export function addressOf(url: string, env: StoreDeps['env']): { readonly host: string; readonly port: number } | undefined {
+  const { protocol, hostname, port } = new URL(url);
+  if (PROXY_VARIABLES.some((name) => env[name])) return undefined;
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || (protocol === 'https:' ? 443 : 80)) };
+}
+const PROXY_VARIABLES = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'];
 
 /** The system's error code of a failed connection, from the error or what caused it. */
 export function networkCode(thrown: unknown): string | undefined {
