@@ -8,14 +8,14 @@ import { SEVERITY_LABEL } from '../src/slo/rules.ts';
 import type { BurnPair, Objective } from '../src/slo/spec.ts';
 import type { YamlValue } from '../src/slo/yaml.ts';
 import { linksOf, SITE } from './config.ts';
-import { RULE_GROUPS } from './rules.ts';
+import { ALERTS, RULE_GROUPS } from './rules.ts';
 
 /** Series name with labels to values in promtool's notation. */
 type History = Readonly<Record<string, string>>;
 interface Scenario {
   readonly name: string;
   readonly history: History;
-  /** Minutes after the start, and which pairs (`severity long`) or symptom alerts fire then. */
+  /** Minutes after the start, and which pairs (`severity long`) or symptom alerts (`Name` or `Name severity`) fire then. */
   readonly at: readonly { readonly minute: number; readonly fires: readonly string[] }[];
 }
 
@@ -163,6 +163,7 @@ export const LOW_TRAFFIC_SCENARIOS: readonly (Scenario & { readonly slo: string 
 ];
 
 const gauge = (name: string, labels = ''): string => `${name}{${target}${labels}}`;
+const BREAKER = `cooper_backend_breaker_state{${target},backend="s3"}`;
 export const SYMPTOM_SCENARIOS: readonly Scenario[] = [
   { name: 'a daemon that is scraped', history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60' }, at: [{ minute: 30, fires: [] }] },
   {
@@ -182,6 +183,21 @@ export const SYMPTOM_SCENARIOS: readonly Scenario[] = [
   {
     name: 'builds that wait while others end',
     history: { [gauge('up')]: '1x60', [gauge('cooper_queue_oldest_age_seconds')]: '0+60x60', [SUCCESS]: '5+1x60' },
+    at: [{ minute: 30, fires: [] }],
+  },
+  {
+    name: 'a remote cache that is out while builds go on',
+    history: { [gauge('up')]: '1x60', [BREAKER]: '2x60', [SUCCESS]: '0+1x60', [FAULT]: '0x60' },
+    at: [{ minute: 30, fires: ['CooperRemoteCacheOutage warning'] }],
+  },
+  {
+    name: 'a remote cache that is out while builds fail',
+    history: { [gauge('up')]: '1x60', [BREAKER]: '2x60', [SUCCESS]: '0+1x60', [FAULT]: '0+1x60' },
+    at: [{ minute: 30, fires: ['CooperRemoteCacheOutage critical'] }],
+  },
+  {
+    name: 'a breaker that is probing again, and builds that fail without any outage',
+    history: { [gauge('up')]: '1x60', [BREAKER]: '1x60', [SUCCESS]: '0+1x60', [FAULT]: '0+1x60' },
     at: [{ minute: 30, fires: [] }],
   },
   {
@@ -347,11 +363,19 @@ function symptomTest(scenario: Scenario): YamlValue {
     interval: '1m',
     input_series: seriesOf(scenario.history),
     promql_expr_test: scenario.at.map(({ minute, fires }) => ({
-      expr: 'count by (alertname) (ALERTS{alertstate="firing",slo="",alertname!="CooperWatchdog"})',
+      expr: 'count by (alertname, severity) (ALERTS{alertstate="firing",slo="",alertname!="CooperWatchdog"})',
       eval_time: `${minute}m`,
-      exp_samples: fires.map((alertname) => ({ labels: `{alertname="${alertname}"}`, value: 1 })),
+      exp_samples: fires.map((fired) => {
+        const [alertname = '', severity = severityOf(alertname)] = fired.split(' ');
+        return { labels: `{alertname="${alertname}",severity="${severity}"}`, value: 1 };
+      }),
     })),
   };
+}
+
+/** The severity of an alert that has one; those that have several are written `Name severity` in scenarios. */
+function severityOf(alertname: string): string {
+  return ALERTS.find(({ alert }) => alert === alertname)?.labels.severity ?? '';
 }
 
 /** What a person reads when the budget burns, with the numbers filled in. */

@@ -16,9 +16,10 @@ import {
   TELEMETRY_DROPPED,
   WORKER_OOM_KILLS,
 } from '../src/telemetry/catalog.ts';
+import { BREAKER_STATE } from '../src/telemetry/catalog-service.ts';
 import { linksOf, SITE } from './config.ts';
 
-type RootCause = 'builder' | 'capacity' | 'registry' | 'telemetry' | 'config';
+type RootCause = 'builder' | 'cache' | 'capacity' | 'registry' | 'telemetry' | 'config';
 interface Symptom {
   readonly alert: string;
   readonly expr: string;
@@ -30,6 +31,10 @@ interface Symptom {
 }
 
 const job = `job="${SITE.job}"`;
+
+/** A breaker that is open, by daemon and kind of cache, and daemons whose builds fail for reasons of their own meanwhile. */
+const cacheIsOut = `max by (instance, backend) (${BREAKER_STATE.name}{${job}}) == 2`;
+const buildsFail = `sum by (instance) (increase(${BUILDS.name}{${job},result=~"error|timeout"}[10m])) > 1.5`;
 
 const SYMPTOMS: readonly Symptom[] = [
   {
@@ -82,6 +87,27 @@ const SYMPTOMS: readonly Symptom[] = [
     summary: 'The control loop of a daemon answers late.',
     description:
       'The p99 event-loop delay of {{ $labels.instance }} is {{ $value | humanizeDuration }}; its budget is 50 ms. Progress stutters and calls queue.',
+  },
+  {
+    // The same outage is a ticket while the fallback (building without that cache) works, and a page when builds fail with it.
+    alert: 'CooperRemoteCacheOutage',
+    expr: `(${cacheIsOut})\nunless on (instance) (${buildsFail})`,
+    for: '2m',
+    severity: 'warning',
+    rootCause: 'cache',
+    summary: 'A remote cache does not answer; builds go on without it.',
+    description:
+      'The breaker in front of the {{ $labels.backend }} cache is open on {{ $labels.instance }}. Builds are slower and do not fail: fix the cache in working hours.',
+  },
+  {
+    alert: 'CooperRemoteCacheOutage',
+    expr: `(${cacheIsOut})\nand on (instance) (${buildsFail})`,
+    for: '2m',
+    severity: 'critical',
+    rootCause: 'cache',
+    summary: 'A remote cache does not answer, and builds fail.',
+    description:
+      'The breaker in front of the {{ $labels.backend }} cache is open on {{ $labels.instance }} and builds fail for reasons that are not theirs: the fallback does not carry.',
   },
   {
     alert: 'CooperWorkerOomKills',

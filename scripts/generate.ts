@@ -4,6 +4,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { ALERTMANAGER } from '../alerts/alertmanager.ts';
 import { RULE_TEST_FILES } from '../alerts/rule-tests.ts';
 import { RULE_GROUPS } from '../alerts/rules.ts';
 import { DASHBOARDS } from '../dashboards/all.ts';
@@ -19,6 +20,7 @@ const yaml = (value: YamlValue): string => NOTICE + toYaml(value);
 
 const files = new Map<string, string>([
   ['alerts/rules.yaml', yaml({ groups: RULE_GROUPS as unknown as YamlValue })],
+  ['alerts/alertmanager.yml', yaml(ALERTMANAGER as unknown as YamlValue)],
   ...Object.entries(RULE_TEST_FILES).map(([name, content]): [string, string] => [`alerts/${name}`, yaml(content)]),
   ...DASHBOARDS.map((board): [string, string] => [
     `dashboards/${board.uid}.json`,

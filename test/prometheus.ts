@@ -139,7 +139,7 @@ async function writeConfiguration(dir: string, options: PrometheusOptions): Prom
   );
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -147,7 +147,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function poll(condition: () => Promise<boolean>, timeoutMs: number, complaint: () => string): Promise<void> {
+export async function poll(condition: () => Promise<boolean>, timeoutMs: number, complaint: () => string): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     if (await condition().catch(() => false)) return;
@@ -156,7 +156,7 @@ async function poll(condition: () => Promise<boolean>, timeoutMs: number, compla
   }
 }
 
-async function kill(child: ChildProcess): Promise<void> {
+export async function kill(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = once(child, 'exit');
   child.kill('SIGKILL'); // nothing of it is kept

@@ -73,14 +73,3 @@ test('every alert reaches the receiver of its severity', { skip: skipRoutes }, (
     assert.ok(ok, `${alert}: ${output}`);
   }
 });
-
-test('inhibition names only alerts that exist, and compares only labels they carry', () => {
-  const text = readFileSync('alerts/alertmanager.yml', 'utf8');
-  const names = new Set(ALERTS.map(({ alert }) => alert));
-  for (const [, list = ''] of text.matchAll(/alertname!?=~?"([^"]+)"/g))
-    for (const name of list.split('|')) assert.ok(names.has(name), name);
-  const carried = new Set([...ALERTS.flatMap(({ labels }) => Object.keys(labels)), 'instance']);
-  for (const [, list = ''] of text.matchAll(/(?:equal|group_by): \[([^\]]+)\]/g)) {
-    for (const label of list.split(', ')) assert.ok(carried.has(label), label);
-  }
-});
