@@ -10,10 +10,11 @@ import type { Digest } from '../../../core/digest.ts';
 import { BuildError } from '../../../core/errors.ts';
 import type { Descriptor } from '../../content/ports.ts';
 import { ambientCredential } from './azure-credentials.ts';
+import { MAX_CONFIG_BYTES } from './config.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
 import { eachAtOnce, rangesOf, sendRange } from './store-body.ts';
-import { addressOf, failureOf, MAX_CACHE_CONFIG_BYTES, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
+import { addressOf, failureOf, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
 
 export const AZBLOB_ATTRIBUTES = {
   account_url: {
@@ -90,7 +91,7 @@ class AzblobStore implements CacheStore {
     const key = this.#manifestKey(name);
     try {
       const body = await this.#get(key, 0, signal);
-      return await readWhole(body, MAX_CACHE_CONFIG_BYTES, `${this.label}: reading ${key}`, signal);
+      return await readWhole(body, MAX_CONFIG_BYTES, `${this.label}: reading ${key}`, signal);
     } catch (thrown) {
       if (!signal.aborted && isAbsent(thrown)) return undefined;
       throw this.#failure(thrown, `reading ${key}`, signal);

@@ -11,7 +11,7 @@ import type { Layer, Snapshot } from '../../snapshot/ports.ts';
 import type { KeyRecord, Result, StepProgress } from '../../solver/ports.ts';
 import type { ExportOptions } from './attributes.ts';
 import { chainsOf, type ResolvedResult } from './chains.ts';
-import { type CacheConfig, type CacheLayer, encodeCacheConfig } from './config.ts';
+import { type CacheConfig, type CacheLayer, type ConfigLayer, encodeCacheConfig } from './config.ts';
 import { ImportedResult } from './import.ts';
 import { familyOf } from './oci-form.ts';
 import type { GuardedStore } from './policy.ts';
@@ -153,8 +153,9 @@ export async function sendExport(
   const stop = new AbortController();
   const inner = AbortSignal.any([signal, stop.signal]);
   const slots = new Semaphore(target.store.parallelism);
+  const config = withoutLarge(prepared.config, target.store.maxBlobBytes, progress);
   const layers = new Map(
-    prepared.config.layers.flatMap(({ layer }) => (layer === undefined ? [] : [[layer.descriptor.digest, layer] as const])),
+    config.layers.flatMap(({ layer }) => (layer === undefined ? [] : [[layer.descriptor.digest, layer] as const])),
   );
   const uploads = [...layers.values()].map(async (layer) => {
     using _slot = await slots.acquire(inner);
@@ -169,12 +170,20 @@ export async function sendExport(
     await Promise.allSettled(uploads);
     throw error;
   }
-  const bytes = encodeCacheConfig(prepared.config, true);
+  const bytes = encodeCacheConfig(config, true);
   for (const name of target.store.manifestNames) {
     const line = progress?.status(`writing cache manifest ${name}`);
     await target.writeManifest(name, bytes, signal);
     line?.done();
   }
+}
+
+/** Layers that the place does not take are named without what they are: nobody is offered a result that needs one. */
+function withoutLarge(config: CacheConfig, maxBytes = Number.POSITIVE_INFINITY, progress?: StepProgress): CacheConfig {
+  const isLarge = ({ layer }: ConfigLayer): boolean => layer !== undefined && layer.descriptor.size > maxBytes;
+  for (const { blob } of config.layers.filter(isLarge))
+    progress?.status(`leaving out layer ${blob}: larger than ${maxBytes} bytes`).done();
+  return { ...config, layers: config.layers.map((each) => (isLarge(each) ? { blob: each.blob, parent: each.parent } : each)) };
 }
 
 async function sendBlob(

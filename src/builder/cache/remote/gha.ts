@@ -8,12 +8,13 @@ import { deadline } from '../../../core/abort.ts';
 import { type Digest, digestOf, hexOf } from '../../../core/digest.ts';
 import { BuildError } from '../../../core/errors.ts';
 import type { Descriptor } from '../../content/ports.ts';
+import { MAX_CONFIG_BYTES } from './config.ts';
 import { discard, GhaHttp } from './gha-http.ts';
 import { CACHE_VERSION, type GhaEntry, type GhaReservation, type GhaService, openGhaService } from './gha-service.ts';
 import { type ActionsToken, parseActionsToken } from './gha-token.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
-import { addressOf, MAX_CACHE_CONFIG_BYTES, readWhole, skipping } from './store-errors.ts';
+import { addressOf, readWhole, skipping } from './store-errors.ts';
 
 export const GHA_ATTRIBUTES = {
   url: {
@@ -100,7 +101,7 @@ class GhaStore implements CacheStore {
       if (entry === undefined) return undefined;
       const what = `${this.label}: reading ${entry.key}`;
       const answer = await this.#http.succeed({ what, method: 'GET', url: entry.url }, inner);
-      return await readWhole(answer.body, MAX_CACHE_CONFIG_BYTES, what, inner).catch((thrown: unknown) => {
+      return await readWhole(answer.body, MAX_CONFIG_BYTES, what, inner).catch((thrown: unknown) => {
         throw this.#http.failure(what, thrown, inner);
       });
     });

@@ -52,7 +52,9 @@ export interface CacheStore extends AsyncDisposable {
   /** Blobs written or read at once; 4 unless an attribute says otherwise. */
   readonly parallelism: number;
   /** A present blob older than this is touched by an export; undefined: never. */
-  readonly refreshAfterMs?: number;
+  readonly refreshAfterMs?: number | undefined;
+  /** Larger blobs are left out of an export, and with them the results that need them. */
+  readonly maxBlobBytes?: number;
 
   /** Undefined when there is none of that name yet (a first build), which is no failure. */
   readManifest(name: string, signal: AbortSignal): Promise<Uint8Array | undefined>;

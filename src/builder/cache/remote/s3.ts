@@ -9,10 +9,11 @@ import { abortable, throwIfAborted } from '../../../core/abort.ts';
 import type { Digest } from '../../../core/digest.ts';
 import { BuildError } from '../../../core/errors.ts';
 import type { Descriptor } from '../../content/ports.ts';
+import { MAX_CONFIG_BYTES } from './config.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { copyOntoItself, putObject, type S3Target } from './s3-upload.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
-import { addressOf, failureOf, MAX_CACHE_CONFIG_BYTES, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
+import { addressOf, failureOf, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
 
 export const S3_ATTRIBUTES = {
   bucket: { kind: 'text', required: true, env: 'AWS_BUCKET', doc: 'Bucket. It must exist.' },
@@ -89,7 +90,7 @@ class S3Store implements CacheStore {
     const key = this.#manifestKey(name);
     try {
       const body = await this.#get(key, 0, signal);
-      return await readWhole(body, MAX_CACHE_CONFIG_BYTES, `${this.label}: reading ${key}`, signal);
+      return await readWhole(body, MAX_CONFIG_BYTES, `${this.label}: reading ${key}`, signal);
     } catch (thrown) {
       if (!signal.aborted && isNoSuchKey(thrown)) return undefined;
       throw this.#failure(thrown, `reading ${key}`, signal);

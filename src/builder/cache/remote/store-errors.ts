@@ -7,9 +7,6 @@ import { BuildError, type ErrorDetail } from '../../../core/errors.ts';
 import { parseRetryAfter } from '../../registry/retry.ts';
 import type { StoreDeps } from './ports.ts';
 
-/** Largest cache configuration that is read; a few hundred bytes a step are usual. */
-export const MAX_CACHE_CONFIG_BYTES = 64 * 1024 * 1024;
-
 export interface StoreFailure {
   /** HTTP status, where there was an answer. */
   readonly status?: number | undefined;
