@@ -10,6 +10,7 @@ import { RULE_GROUPS } from '../alerts/rules.ts';
 import { DASHBOARDS } from '../dashboards/all.ts';
 import { dashboardJson } from '../dashboards/grafana.ts';
 import { toYaml, type YamlValue } from '../src/slo/yaml.ts';
+import { cacheFaultsPage } from './generate/cache-faults-page.ts';
 import { configurationPage } from './generate/configuration-page.ts';
 import { errorsPage } from './generate/errors-page.ts';
 import { metricsPage } from './generate/metrics-page.ts';
@@ -30,6 +31,7 @@ const files = new Map<string, string>([
   ['docs/slo.md', sloPage()],
   ['docs/configuration.md', configurationPage()],
   ['docs/errors.md', errorsPage()],
+  ['docs/cache-faults.md', cacheFaultsPage()],
 ]);
 
 const read = (path: string): string | undefined => {

@@ -209,6 +209,13 @@ export const SETTINGS: readonly Setting[] = [
   live('cooper.cache.lookup-budget', 'duration', 'Longest time one build spends on reading remote caches, all together.', {
     default: '10s',
   }),
+  live('cooper.cache.answer-timeout', 'duration', 'Longest wait for a small answer of a remote cache.', { default: '5s' }),
+  live(
+    'cooper.cache.transfer-timeout',
+    'duration',
+    'Longest silence of a transfer from a remote cache, and when it must have reached 16 KiB a second.',
+    { default: '10s' },
+  ),
   live(
     'cooper.cache.export-retry',
     'duration',

@@ -54,6 +54,8 @@ export interface RemoteCacheConfig {
   readonly entries: readonly CacheEntry[];
   readonly lookupMs: number;
   readonly retryExportMs: number;
+  readonly answerMs: number;
+  readonly transferMs: number;
 }
 
 /** Size of the disk that holds the state folder, for shares of it. */
@@ -139,6 +141,8 @@ function cachesOf(values: Values): RemoteCacheConfig {
     entries: [...blobs, ...registries],
     lookupMs: ms('cooper.cache.lookup-budget', DEFAULT_LIMITS.lookupMs),
     retryExportMs: ms('cooper.cache.export-retry', DEFAULT_LIMITS.retryExportMs),
+    answerMs: ms('cooper.cache.answer-timeout', DEFAULT_LIMITS.policy.answerMs),
+    transferMs: ms('cooper.cache.transfer-timeout', DEFAULT_LIMITS.policy.silenceMs),
   };
 }
 

@@ -2,6 +2,7 @@
 import { findStoreBackend } from '../../builder/cache/remote/backends.ts';
 import { folderBackend } from '../../builder/cache/remote/folder-store.ts';
 import { localBackend } from '../../builder/cache/remote/local-store.ts';
+import { DEFAULT_POLICY } from '../../builder/cache/remote/policy.ts';
 import type { CacheObserver, CacheOp, CallResult, StoreBackend } from '../../builder/cache/remote/ports.ts';
 import { registryBackend } from '../../builder/cache/remote/registry-store.ts';
 import { RemoteCaches } from '../../builder/cache/remote/remote-caches.ts';
@@ -41,7 +42,8 @@ export function openRemoteCaches(config: Pick<DaemonConfig, 'registries' | 'cach
     localBackend(sessions),
   ];
   const backends = (type: string): StoreBackend | undefined => own.find(({ name }) => name === type) ?? findStoreBackend(type);
-  const { entries, lookupMs, retryExportMs } = config.caches;
+  const { entries, lookupMs, retryExportMs, answerMs, transferMs } = config.caches;
+  const policy = { ...DEFAULT_POLICY, answerMs, silenceMs: transferMs, slowAfterMs: transferMs };
   return new RemoteCaches({
     clock,
     content,
@@ -50,7 +52,7 @@ export function openRemoteCaches(config: Pick<DaemonConfig, 'registries' | 'cach
     backends,
     defaults: { entries, backends: (type) => (type === folderBackend.name ? folderBackend : undefined) },
     store: { nowMs: Date.now, userAgent: `cooper/${VERSION}`, env: process.env },
-    limits: { lookupMs, retryExportMs },
+    limits: { policy, lookupMs, retryExportMs },
   });
 }
 

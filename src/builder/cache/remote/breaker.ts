@@ -1,7 +1,7 @@
 /**
  * Whether a place is worth asking, known once for all builds:
  *
- *   closed ─failures in a row, or no connection─► open ─cool-down passed, and it answers TCP again─► half-open ─success─► closed
+ *   closed ─failures in a row, or one that took its time─► open ─cool-down passed, and it answers TCP again─► half-open ─success─► closed
  *                                                   ▲────────────────────failure, longer cool-down─────┘
  *
  * While it is open nobody waits for the place. Whether it is back is found out by connecting, between builds, where it has an address;
@@ -91,10 +91,12 @@ export class Breaker {
     this.#observer.outageEnded(this.#what.backend, this.#what.endpoint, seconds);
   }
 
+  /** What was waited for in vain opens it at once: the next build is not to wait as long again. */
   failed(error: BuildError): void {
     this.#failures += 1;
     this.#answeredAtNs = undefined;
-    if (this.#state === 'half-open' || this.#failures >= this.#limits.failures) this.#open(error);
+    const enough = error.kind === 'timed-out' || this.#failures >= this.#limits.failures;
+    if (enough || this.#state === 'half-open') this.#open(error);
   }
 
   /** A call that was admitted ended without telling anything of the place (aborted). */
