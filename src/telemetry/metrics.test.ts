@@ -133,3 +133,14 @@ test('a call of the build API that came with a trace points at it, one that came
   assert.equal(pointing.length, 1);
   assert.match(pointing[0] ?? '', /method="Control\/Solve".*# \{trace_id="a{32}",span_id="b{16}"\} 0\.3/);
 });
+
+test('scrapers that ask too often share renderings, and each gets a whole one', async () => {
+  const metrics = new Metrics();
+  let rendered = 0;
+  metrics.onCollect(() => {
+    rendered += 1;
+  });
+  const scrapes = await Promise.all(Array.from({ length: 200 }, () => metrics.scrape('application/openmetrics-text')));
+  assert.ok(rendered <= 20, `${rendered} renderings`);
+  assert.ok(scrapes.every(({ body }) => body.endsWith('# EOF\n')));
+});

@@ -27,10 +27,17 @@ export interface Scrape {
   readonly body: string;
 }
 
+/** Scrapes a second that are each rendered anew; more are answered with a rendering that is at most REUSE_MS old. */
+const FRESH_SCRAPES_PER_S = 10;
+const REUSE_MS = 250;
+
 export class Metrics {
   readonly #registry: AnyRegistry = new Registry();
   readonly #registered = new Map<string, Registered>();
   readonly #collectors: (() => void)[] = [];
+  /** The last rendering of each format, and when the last few were made. */
+  readonly #rendered = new Map<boolean, { readonly atMs: number; readonly scrape: Promise<Scrape> }>();
+  readonly #renderedAtMs: number[] = [];
   /** Scrapes run one after the other: the registry's content type is state (see #render). */
   #rendering: Promise<unknown> = Promise.resolve();
   readonly #onCollectorError: (error: unknown) => void;
@@ -81,12 +88,23 @@ export class Metrics {
     this.#collectors.push(collector);
   }
 
-  /** The exposition in the format the scraper prefers: OpenMetrics (with exemplars) when `accept` names it, else the text format. */
+  /**
+   * The exposition in the format the scraper prefers: OpenMetrics (with exemplars) when `accept` names it, else the text format.
+   * Scrapers that ask too often share renderings, so that they cannot keep the control loop busy.
+   */
   scrape(accept = ''): Promise<Scrape> {
     const openMetrics = /application\/openmetrics-text/.test(accept);
-    const rendered = this.#rendering.then(() => this.#render(openMetrics));
-    this.#rendering = rendered.catch(() => {});
-    return rendered;
+    const nowMs = performance.now();
+    const last = this.#rendered.get(openMetrics);
+    const many = nowMs - (this.#renderedAtMs[0] ?? Number.NEGATIVE_INFINITY) < 1_000;
+    if (last !== undefined && many && this.#renderedAtMs.length >= FRESH_SCRAPES_PER_S && nowMs - last.atMs < REUSE_MS)
+      return last.scrape;
+    const scrape = this.#rendering.then(() => this.#render(openMetrics));
+    this.#rendering = scrape.catch(() => {});
+    this.#rendered.set(openMetrics, { atMs: nowMs, scrape });
+    this.#renderedAtMs.push(nowMs);
+    if (this.#renderedAtMs.length > FRESH_SCRAPES_PER_S) this.#renderedAtMs.shift();
+    return scrape;
   }
 
   /** Current sums, for the SLO evaluator: the same series Prometheus would add up. Runs no collectors. */

@@ -1,5 +1,12 @@
 /** All of telemetry in one object, for the wiring: one sink to give to the builder, and what operators' surfaces read. */
-import { type AuditSink, type BuildId, type EventSink, fanOut, type ServiceEventSink } from '../builder/events.ts';
+import {
+  type AuditSink,
+  type BuildId,
+  type Component,
+  type EventSink,
+  fanOut,
+  type ServiceEventSink,
+} from '../builder/events.ts';
 import type { Clock } from '../core/clock.ts';
 import type { VertexDigest } from '../core/digest.ts';
 import type { AuditLimits } from './audit/audit-files.ts';
@@ -71,17 +78,19 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
           url: collectorUrl,
           resource,
           metrics,
-          onCollectorState: (error) =>
-            onTrouble(
-              error === undefined ? 'the trace collector takes spans again' : 'the trace collector takes no spans',
-              error,
-            ),
+          onCollectorState: (error) => {
+            const state = error === undefined ? 'the trace collector takes spans again' : 'the trace collector takes no spans';
+            onTrouble(state, error);
+            collectorOutage(error !== undefined);
+          },
         });
   const traceIdOf = (build: BuildId): string | undefined => traces.rootOf(build)?.trace_id;
   const traces = new BuildTraces({ resource, onFinished: (trace) => tracing?.enqueue(trace), onDropped: records.dropped });
   const audit = options.audit && new AuditLog({ ...options.audit, metrics, clock, traceIdOf, onState: onAuditState(onTrouble) });
   const listeners: EventSink[] = [traces, buildMetrics(metrics, clock, traces), ...(audit === undefined ? [] : [audit])];
   if (options.log !== undefined) listeners.push(buildLog(options.log, traces));
+  const service = serviceMetrics(metrics, clock, (build) => traces.rootOf(build));
+  const collectorOutage = outageReporter('collector', clock, service);
   const sink = fanOut(options.enabled === false ? [] : listeners, (error) => {
     records.dropped('events', 'sink_error');
     onTrouble('a telemetry sink failed', error);
@@ -90,7 +99,7 @@ export function openTelemetry(options: TelemetryOptions): Telemetry {
     metrics,
     recorders: records,
     sink,
-    service: serviceMetrics(metrics, clock, (build) => traces.rootOf(build)),
+    service,
     audit: audit ?? { record: () => {} },
     start: () => tracing?.start(),
     traceparentFor: (build, step) => traces.traceparentFor(build, step),
@@ -121,3 +130,18 @@ const onAuditState =
       error === undefined ? 'the audit log is written again' : 'the audit log cannot be written; its records are lost',
       error,
     );
+
+/** Turns "down" and "up again" into one outage with a beginning and an end. */
+function outageReporter(component: Component, clock: Clock, service: ServiceEventSink): (down: boolean) => void {
+  let startedAtNs: bigint | undefined;
+  return (down) => {
+    const atNs = clock.nowNs();
+    if (down) {
+      startedAtNs ??= atNs;
+      service.report({ type: 'outage-began', atNs, component });
+    } else if (startedAtNs !== undefined) {
+      service.report({ type: 'outage-ended', atNs, component, startedAtNs });
+      startedAtNs = undefined;
+    }
+  };
+}

@@ -227,3 +227,36 @@ test("the collector's address comes from the standard variables", () => {
   assert.equal(collectorUrlOf({ OTEL_EXPORTER_OTLP_ENDPOINT: base, OTEL_TRACES_EXPORTER: 'none' }), undefined);
   assert.equal(collectorUrlOf({ OTEL_EXPORTER_OTLP_ENDPOINT: base, OTEL_SDK_DISABLED: 'true' }), undefined);
 });
+
+for (const [statuses, kept] of [
+  [[503, 429, 200], true],
+  [[400, 200], false],
+] as const) {
+  test(`a collector that answers ${statuses.join(', then ')} ${kept ? 'loses nothing' : 'is not asked again'}`, async () => {
+    const answers: number[] = [...statuses];
+    await using collector = await openCollector((response) => response.writeHead(answers.shift() ?? 200).end('{}'));
+    const telemetry = openSending(collector.url);
+    telemetry.takeClientSpans(clientExport('c'.repeat(32), 'd'.repeat(16)));
+    const ended = async (): Promise<number> =>
+      (await sample(telemetry, /cooper_telemetry_exports_total\{signal="client_spans",result="ok"\}/)) +
+      (await sample(telemetry, /cooper_telemetry_exports_total\{signal="client_spans",result="error"\}/));
+    while ((await ended()) === 0) await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.equal(collector.protobuf.length, kept ? 3 : 1);
+    const lost = await sample(telemetry, /cooper_telemetry_dropped_total\{signal="client_spans",reason="export_failed"\}/);
+    assert.equal(lost, kept ? 0 : 1);
+    await telemetry[Symbol.asyncDispose]();
+  });
+}
+
+test('a collector that fails and works again was one outage, told at both ends', async () => {
+  const answers = [400, 400, 200];
+  await using collector = await openCollector((response) => response.writeHead(answers.shift() ?? 200).end('{}'));
+  const troubles: string[] = [];
+  const telemetry = openSending(collector.url, troubles);
+  for (let index = 0; index < 3; index++) telemetry.takeClientSpans(clientExport('c'.repeat(32), 'd'.repeat(16)));
+  while (troubles.length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual(troubles, ['the trace collector takes no spans', 'the trace collector takes spans again']);
+  assert.equal(await sample(telemetry, /cooper_outage_seconds_count\{component="collector"\}/), 1);
+  assert.equal(await sample(telemetry, /cooper_outage_active_seconds\{component="collector"\}/), 0);
+  await telemetry[Symbol.asyncDispose]();
+});

@@ -3,6 +3,7 @@
  * sends it on. Every queue has a bound, every send a deadline, and what is given up is counted: a collector that is down, slow,
  * refusing or a black hole costs spans, never builds.
  */
+import { delay } from '../core/abort.ts';
 import { BoundedQueue } from '../core/bounded-queue.ts';
 import type { BuildTrace } from './build-trace.ts';
 import { TELEMETRY_DROPPED, TELEMETRY_EXPORTS } from './catalog.ts';
@@ -26,6 +27,10 @@ const MAX_CLIENT_MESSAGE_BYTES = 1024 * 1024;
 const BATCH_SPANS = 256; // a batch is replayed and encoded in one turn of the event loop: about 5 ms
 const SEND_TIMEOUT_MS = 5_000;
 const FLUSH_MS = 2_000; // what a stop may wait for a collector
+/** Waits before a batch is sent again; each is stretched by up to a half, so that daemons do not come back in step. */
+const RETRY_AFTER_MS = [500, 2_000];
+/** No attempt begins later than this after the first: what waits behind a batch may not wait for minutes. */
+const GIVE_UP_MS = 6_000;
 
 export class Tracing implements AsyncDisposable {
   readonly #options: TracingOptions;
@@ -94,15 +99,14 @@ export class Tracing implements AsyncDisposable {
           signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#stop.signal]),
         });
         await response.arrayBuffer();
-        if (!response.ok) throw new Error(`the collector answered ${response.status}`);
+        if (!response.ok) throw Object.assign(new Error(`the collector answered ${response.status}`), { code: response.status });
       });
     }
   }
 
   async #attempt(signal: 'spans' | 'client_spans', count: number, send: () => Promise<void>): Promise<void> {
     try {
-      if (this.#stop.signal.aborted) throw new Error('the daemon is stopping');
-      await send();
+      await this.#sendWithRetry(send);
       this.#options.metrics.add(TELEMETRY_EXPORTS, { signal, result: 'ok' });
       if (this.#failing) this.#options.onCollectorState(undefined);
       this.#failing = false;
@@ -111,6 +115,23 @@ export class Tracing implements AsyncDisposable {
       this.#drop(signal, 'export_failed', count);
       if (!this.#failing) this.#options.onCollectorState(error);
       this.#failing = true;
+    }
+  }
+
+  /** A collector that works gets a second and a third chance with each batch; one that has failed before gets one, until it works. */
+  async #sendWithRetry(send: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stop;
+    const startedMs = performance.now();
+    for (let attempt = 0; ; attempt++) {
+      if (signal.aborted) throw new Error('the daemon is stopping');
+      try {
+        return await send();
+      } catch (error) {
+        const waitMs = this.#failing ? undefined : RETRY_AFTER_MS[attempt];
+        if (waitMs === undefined || !isTransient(error)) throw error;
+        await delay(waitMs * (1 + Math.random() / 2), signal);
+        if (performance.now() - startedMs > GIVE_UP_MS) throw error;
+      }
     }
   }
 
@@ -123,6 +144,12 @@ export class Tracing implements AsyncDisposable {
   #drop(signal: 'spans' | 'client_spans', reason: 'queue_full' | 'over_limit' | 'export_failed', count: number): void {
     if (count > 0) this.#options.metrics.add(TELEMETRY_DROPPED, { signal, reason }, count);
   }
+}
+
+/** No answer at all, or one of those the OTLP specification says to send again after: 429, 502, 503, 504. */
+function isTransient(error: unknown): boolean {
+  const code = (error as { readonly code?: unknown }).code;
+  return typeof code !== 'number' || [429, 502, 503, 504].includes(code);
 }
 
 /**
