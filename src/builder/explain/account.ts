@@ -6,7 +6,7 @@
 import type { BuildEvent, EventSink, MissCause, StepInfo } from '../events.ts';
 import type { Graph, Vertex } from '../llb/definition.ts';
 import { Comparison, causeAlone, type FileChanges } from './compare.ts';
-import { likeness, type Matching, matchSteps, vertexIndex } from './match.ts';
+import { likeness, matchSteps, vertexIndex } from './match.ts';
 import { type Keep, partsOf } from './parts.ts';
 import {
   ACCOUNT_VERSION,
@@ -50,7 +50,7 @@ export class BuildAccount implements EventSink {
   #nearest:
     | { readonly of: readonly AccountRecord[]; readonly steps: number; readonly record: AccountRecord | undefined }
     | undefined;
-  #matching: { readonly with: AccountRecord; readonly steps: number; readonly matching: Matching } | undefined;
+  #compared: { readonly with: AccountRecord; readonly steps: number; readonly comparison: Comparison } | undefined;
 
   constructor(parts: AccountParts, next: EventSink) {
     this.#parts = parts;
@@ -223,13 +223,16 @@ export class BuildAccount implements EventSink {
     return best?.record;
   }
 
+  /** One for as long as there is nothing else to compare: it remembers what it found of the steps below. */
   #comparison(): Comparison | undefined {
     const nearest = this.#nearestEarlier();
     if (nearest === undefined) return undefined;
-    if (this.#matching === undefined || this.#matching.with !== nearest || this.#matching.steps !== this.#steps.length)
-      this.#matching = { with: nearest, steps: this.#steps.length, matching: matchSteps(this.#steps, nearest) };
-    const now = { steps: this.#steps, args: this.#parts.args, keyFormat: KEY_FORMAT };
-    return new Comparison(now, nearest, this.#matching.matching);
+    if (this.#compared === undefined || this.#compared.with !== nearest || this.#compared.steps !== this.#steps.length) {
+      const now = { steps: this.#steps, args: this.#parts.args, keyFormat: KEY_FORMAT };
+      const comparison = new Comparison(now, nearest, matchSteps(this.#steps, nearest));
+      this.#compared = { with: nearest, steps: this.#steps.length, comparison };
+    }
+    return this.#compared.comparison;
   }
 
   #runBefore(vertex: string): bigint | undefined {
