@@ -11,7 +11,8 @@ import { BuildError, type ErrorKind } from '../../core/errors.ts';
 import { SourceOpSchema } from '../proto/gen/pb/ops_pb.ts';
 import { needsRoot } from '../snapshot/snapshots.test-rig.ts';
 import { describeHttpFile, fileName } from './http-source.ts';
-import { contextOf, loadFrom, noSessions, openSourceRig } from './source.test-rig.ts';
+import { createMetadataResolver } from './metadata-resolver.ts';
+import { contextOf, LINUX, loadFrom, noSessions, openSourceRig } from './source.test-rig.ts';
 
 const DATE = 'Tue, 14 Nov 2023 22:13:20 GMT';
 const serving =
@@ -46,6 +47,20 @@ test('a server may compress the file for the way; one that lies about it fails t
   });
   assert.deepEqual((await rig.load(`http://${server.host}/f`)).tree, { f: 'hello' });
   await assert.rejects(rig.load(`http://${server.host}/lie`), /incorrect header check/);
+});
+
+test('what a build was told of an address stays so for that build, and the next one asks anew', needsRoot, async (t) => {
+  const rig = await openSourceRig(t);
+  await using server = await startScriptedServer((request, response, number) => serving(`v${number}`)(request, response, number));
+  const op = create(SourceOpSchema, { identifier: `http://${server.host}/f` });
+  const described = async (): Promise<string[]> => {
+    const resolver = createMetadataResolver({ ...rig.deps, defaultPlatform: LINUX });
+    const { context } = contextOf([]);
+    const files = [resolver.describeFile(op, context), resolver.describeFile(op, context)];
+    return [...(await Promise.all(files)), await resolver.describeFile(op, context)].map(({ digest }) => digest);
+  };
+  assert.deepEqual(await described(), [digestOf('v1'), digestOf('v1'), digestOf('v1')]);
+  assert.deepEqual(await described(), [digestOf('v2'), digestOf('v2'), digestOf('v2')]);
 });
 
 test('a file that was described is not fetched again by the build that wants it', needsRoot, async (t) => {

@@ -52,12 +52,21 @@ export interface MetadataResolverDeps extends HttpSourceDeps {
   readonly defaultPlatform: Platform;
 }
 
-/** One resolver per build: its memory keeps a tag from meaning two images within the build. */
+/** One resolver per build: its memory keeps a tag from meaning two images, and an address two files, within the build. */
 export function createMetadataResolver(deps: MetadataResolverDeps): MetadataResolver {
   const flights = new SingleFlight<ImageMetadata>();
   const known = new Map<string, ImageMetadata>();
+  const fileFlights = new SingleFlight<HttpFile>();
+  const files = new Map<string, HttpFile>();
   return {
-    describeFile: (op, context) => describeHttpFile(deps, op, context),
+    async describeFile(op, context) {
+      const key = JSON.stringify([op.identifier, Object.entries(op.attrs).sort()]);
+      const answered = files.get(key);
+      if (answered !== undefined) return answered;
+      const file = await fileFlights.run(key, context.signal, (signal) => describeHttpFile(deps, op, { ...context, signal }));
+      files.set(key, file);
+      return file;
+    },
     async resolveImageConfig(request, context) {
       const platform = request.platform === undefined ? deps.defaultPlatform : platformFromPb(request.platform);
       const mode = parseResolveMode(request.resolveMode);
