@@ -153,7 +153,7 @@ function* filesBelow(dir: string): Generator<string> {
   for (const entry of readdirSync(dir, { withFileTypes: true })) {
     const path = join(dir, entry.name);
     if (entry.isDirectory()) yield* filesBelow(path);
-    else if (/\.ts$/.test(entry.name) && !/\.test(-[a-z]+)?\.ts$/.test(entry.name)) yield path;
+    else if (/\.tsx?$/.test(entry.name) && !/\.test(-[a-z]+)?\.ts$/.test(entry.name)) yield path;
   }
 }
 

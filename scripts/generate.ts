@@ -10,6 +10,7 @@ import { RULE_GROUPS } from '../alerts/rules.ts';
 import { DASHBOARDS } from '../dashboards/all.ts';
 import { dashboardJson } from '../dashboards/grafana.ts';
 import { toYaml, type YamlValue } from '../src/slo/yaml.ts';
+import { apiPage } from './generate/api-page.ts';
 import { cacheFaultsPage } from './generate/cache-faults-page.ts';
 import { configurationPage } from './generate/configuration-page.ts';
 import { errorsPage } from './generate/errors-page.ts';
@@ -29,6 +30,7 @@ const files = new Map<string, string>([
   ]),
   ['docs/metrics.md', metricsPage()],
   ['docs/slo.md', sloPage()],
+  ['docs/api.md', apiPage()],
   ['docs/configuration.md', configurationPage()],
   ['docs/errors.md', errorsPage()],
   ['docs/cache-faults.md', cacheFaultsPage()],

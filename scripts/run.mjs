@@ -135,6 +135,7 @@ async function check(node) {
     ['format and lint', [bin('@biomejs/biome/bin/biome'), 'check', '--error-on-warnings', '.']],
     ['import arrows', ['scripts/check-arrows.ts']],
     ['types', [bin('typescript/bin/tsc'), '--noEmit']],
+    ['types of the page', [bin('typescript/bin/tsc'), '--noEmit', '-p', 'src/web/app']],
     ['generated protocol code', ['scripts/check-proto.ts']],
     ['generated files', ['scripts/generate.ts', '--check']],
   ];

@@ -181,6 +181,7 @@ export class BuildTrace {
         ...(result === undefined ? { 'cooper.incomplete': true } : { 'cicd.pipeline.task.run.result': result }),
         'cooper.step.op': step.info?.op ?? 'internal',
         'cooper.step.cached': step.outcome === 'cached',
+        'cooper.step.cacheable': step.info?.cacheable === true,
         ...step.cache,
         ...(failed && { 'error.type': step.outcome ?? 'internal' }),
         ...(step.info?.progressGroup !== undefined && { 'cooper.step.group': step.info.progressGroup.name }),

@@ -8,6 +8,7 @@ import { OBJECTIVES } from '../../src/slo/objectives.ts';
 import { CACHE_KINDS } from '../../src/telemetry/catalog.ts';
 import { observeDaemon } from '../../src/telemetry/daemon-metrics.ts';
 import { openTelemetry, type Telemetry } from '../../src/telemetry/telemetry.ts';
+import { providers } from '../../src/web/ops-providers.test-rig.ts';
 import { openOpsServer } from '../../src/web/ops-server.ts';
 import { askEveryPanel } from '../panels.ts';
 import { missing, type Prometheus, startPrometheus } from '../prometheus.ts';
@@ -56,19 +57,7 @@ async function openObserved(): Promise<Observed> {
   });
   const server = await openOpsServer(
     { host: '127.0.0.1', port: 0 },
-    {
-      version: '0.0.0-test',
-      addresses: () => [],
-      scrape: (accept) => telemetry.metrics.scrape(accept),
-      ready: () => [],
-      slo: () => slo.report(),
-      builds: async () => [],
-      build: async () => undefined,
-      trace: async () => undefined,
-      explain: async () => undefined,
-      gcPlan: async () => ({}),
-      onError,
-    },
+    providers({ scrape: (accept) => telemetry.metrics.scrape(accept), slo: () => slo.report(), onError }),
   );
   return {
     telemetry,

@@ -1,6 +1,6 @@
 /** `cooper builds`: running builds and the newest finished ones. */
 import { type BuildHistoryRecord, Control } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
-import type { BuildSummary } from '../../web/ops-providers.ts';
+import type { BuildSummary } from '../../web/api/model.ts';
 import { type Arguments, formatFlags, isOn, parseArguments, textOf } from '../args.ts';
 import { millisOf } from '../progress/intervals.ts';
 import { ENDPOINT_FLAGS, getOps, openClient } from './endpoint.ts';

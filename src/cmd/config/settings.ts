@@ -252,6 +252,17 @@ export const SETTINGS: readonly Setting[] = [
       default: '127.0.0.1:8470',
     },
   ),
+  live(
+    'cooper.ops.allowed-hosts',
+    'texts',
+    'Host names the ops server answers to, besides localhost and addresses. Empty: on a loopback address no other, elsewhere any.',
+  ),
+  live(
+    'cooper.ops.token-file',
+    'text',
+    'File with bearer tokens, one `TOKEN` or `NAME TOKEN` a line, that allow the write calls of the ops API. Without it the port is read-only.',
+    { env: 'COOPER_OPS_TOKEN_FILE' },
+  ),
   live('cooper.admission.max-builds', 'integer', 'Builds at once; others wait in line.', { default: '256', min: 1, max: 10_000 }),
   live('cooper.admission.max-queued', 'integer', 'Builds that may wait; above that new ones are refused with a retry hint.', {
     default: '1024',

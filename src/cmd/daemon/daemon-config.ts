@@ -22,7 +22,14 @@ export interface DaemonConfig {
   readonly socket: { readonly uid?: number; readonly gid?: number };
   readonly tls: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa: Buffer } | undefined;
   /** Undefined: no ops server. */
-  readonly ops: { readonly host: string; readonly port: number } | undefined;
+  readonly ops:
+    | {
+        readonly host: string;
+        readonly port: number;
+        readonly allowedHosts: readonly string[];
+        readonly tokenFile: string | undefined;
+      }
+    | undefined;
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error'; readonly format: 'json' | 'text' };
   readonly entitlements: ReadonlySet<string>;
   readonly labels: Readonly<Record<string, string>>;
@@ -83,7 +90,14 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     addresses,
     socket: { ...(uid === undefined ? {} : { uid }), ...(gid === undefined ? {} : { gid }) },
     tls,
-    ops: ops === '' ? undefined : parseHostPort(ops),
+    ops:
+      ops === ''
+        ? undefined
+        : {
+            ...parseHostPort(ops),
+            allowedHosts: list('cooper.ops.allowed-hosts') ?? [],
+            tokenFile: text('cooper.ops.token-file') || undefined,
+          },
     log: { level: logLevel(values), format: (text('log.format') ?? 'json') as 'json' | 'text' },
     entitlements: new Set(list('insecure-entitlements') ?? []),
     labels: (values.get('worker.oci.labels') as Record<string, string> | undefined) ?? {},

@@ -70,6 +70,7 @@ import type { DaemonConfig } from './daemon-config.ts';
 import { openExplain } from './explain.ts';
 import { openGarbage } from './garbage.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
+import { OpsMemory } from './ops-memory.ts';
 import { opsProviders } from './ops-providers.ts';
 import { openRemoteCaches } from './remote-caches.ts';
 import { startSelfChecks } from './self-checks.ts';
@@ -227,9 +228,10 @@ export async function startDaemon(
       onProblem: (error) => log.warn('solver', { error }),
     }),
   );
-  const caches = stack.use(
-    openRemoteCaches(config, { clock, content, snapshots, registry, auths, sessions, events: telemetry.service, log }),
-  );
+  const seen = stack.use(new OpsMemory());
+  const events = seen.besideSink(telemetry.service);
+  const recorders = seen.besideRecorders(telemetry.recorders);
+  const caches = stack.use(openRemoteCaches(config, { clock, content, snapshots, registry, auths, sessions, events, log }));
   const admission = new Admission(config.admission);
   const builder = new Builder(
     {
@@ -274,13 +276,15 @@ export async function startDaemon(
       index,
       evictions,
       clock,
-      recorders: telemetry.recorders,
+      recorders,
       log,
       quiet: () => builder.running === 0 && history.active().length === 0,
     }),
   );
   const memory = stack.use(releaseWhenIdle({ isIdle: () => builder.running === 0, trim: () => sys.trimMemory() }));
   const usage = stack.use(watchUsage(snapshots, (error) => log.warn('disk usage', { error })));
+  const cacheBytes = (): number => Object.values(usage.last().bytesByKind).reduce((sum, bytes) => sum + bytes, 0);
+  seen.watchGrowth(cacheBytes);
 
   const draining = new AbortController();
   const worker: WorkerInfo = {
@@ -371,7 +375,7 @@ export async function startDaemon(
   const selfChecks = stack.use(
     startSelfChecks({
       ...{ config, tempDir, server, admission, solver, snapshots, collector: garbage.collector, log },
-      recorders: telemetry.recorders,
+      recorders,
       onRemoved: (id) => index.removed(id),
     }),
   );
@@ -383,15 +387,21 @@ export async function startDaemon(
             config.ops,
             opsProviders({
               version: VERSION,
-              addresses,
-              builder,
-              history,
-              accounts,
-              content,
-              telemetry,
-              slo,
+              ...{ clock, addresses, builder, history, accounts, content, snapshots, telemetry, slo, admission, cacheBytes },
               gc: garbage.service,
+              policies: config.gc.policies,
+              disk: () => diskOf(config.root),
+              memory: seen,
+              objectives: OBJECTIVES,
+              maxBuilds: config.admission.maxBuilds,
+              slots: () => ({ busy: solver.stats.exec.running, limit: slots, waiting: solver.stats.exec.waiting }),
+              sessions: () => sessions.active,
+              unknownKeys: warnings.unknownKeys,
               ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }, ...selfChecks.ready()],
+              drain: () => {
+                admission.drain();
+                draining.abort();
+              },
               onError: (error) => log.error('ops server', { error }),
             }),
           ),

@@ -1,8 +1,9 @@
 /** A plan of garbage collection as the ops API answers it. */
 import type { Plan } from '../../builder/gc/plan.ts';
 import { rfc3339 } from '../../core/clock.ts';
+import type { GcPlan } from '../../web/api/model.ts';
 
-export const planJson = (plan: Plan, secondsToFull: number | undefined): object => ({
+export const planJson = (plan: Plan, secondsToFull: number | undefined): GcPlan => ({
   bytes: plan.freesBytes,
   usedBytes: plan.usedBytes,
   records: plan.records,

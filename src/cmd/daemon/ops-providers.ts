@@ -1,113 +1,155 @@
-/** What the ops server shows of a running daemon: history, telemetry and objectives behind the server's own interface. */
-import { toJson } from '@bufbuild/protobuf';
-import type { Builder } from '../../builder/build/builder.ts';
+/** What the ops server shows and does of a running daemon, behind the server's own interface. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Admission } from '../../builder/build/admission.ts';
 import type { ContentStore } from '../../builder/content/ports.ts';
-import type { GcParts } from '../../builder/control/gc-service.ts';
+import type { AdminAct } from '../../builder/events.ts';
 import type { Accounts } from '../../builder/explain/accounts.ts';
-import type { History } from '../../builder/history/history.ts';
 import { nsOfTimestamp } from '../../builder/history/status-log.ts';
-import { type BuildHistoryRecord, BuildHistoryRecordSchema } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
-import { rfc3339 } from '../../core/clock.ts';
+import { type Clock, nsToSeconds } from '../../core/clock.ts';
 import { parseDigest } from '../../core/digest.ts';
+import { BuildError } from '../../core/errors.ts';
 import type { SloEvaluator } from '../../slo/evaluator.ts';
+import type { Objective } from '../../slo/spec.ts';
 import { readGoSpanStubs } from '../../telemetry/read-span-stubs.ts';
-import { spanJson } from '../../telemetry/span.ts';
+import { type FinishedSpan, spanJson } from '../../telemetry/span.ts';
 import type { Telemetry } from '../../telemetry/telemetry.ts';
-import type { BuildSummary, OpsProviders, ReadyCheck } from '../../web/ops-providers.ts';
-import { planJson } from './gc-plan-json.ts';
+import type { Alert, SloSeries, Status } from '../../web/api/model.ts';
+import type { OpsProviders, OpsWrites, ReadyCheck, WriteRecord } from '../../web/ops-providers.ts';
+import { firingOf } from './ops-alerts.ts';
+import { type BuildParts, buildProviders } from './ops-builds.ts';
+import { type CacheParts, cacheProviders, collect, limitOf, prune } from './ops-cache.ts';
 
 const MAX_TRACE_BYTES = 64 * 1024 * 1024;
+const RUNBOOKS = join(import.meta.dirname, '..', '..', '..', 'runbooks');
 
-export interface OpsParts {
+export interface OpsParts extends Omit<BuildParts, 'traceIdOf'>, CacheParts {
   readonly version: string;
+  readonly clock: Clock;
   readonly addresses: readonly string[];
-  readonly builder: Builder;
-  readonly history: History;
-  readonly accounts: Accounts;
   readonly content: ContentStore;
+  readonly accounts: Accounts;
   readonly telemetry: Telemetry;
   readonly slo: SloEvaluator;
-  readonly gc: Pick<GcParts, 'plan' | 'secondsToFull'>;
+  readonly objectives: readonly Objective[];
+  readonly admission: Admission;
+  readonly maxBuilds: number;
+  readonly slots: () => Status['slots'];
+  readonly sessions: () => number;
+  readonly cacheBytes: () => number;
+  readonly unknownKeys: number;
   readonly ready: () => readonly ReadyCheck[];
+  readonly drain: () => void;
   readonly onError: (error: unknown) => void;
 }
 
 export function opsProviders(parts: OpsParts): OpsProviders {
-  const { history, telemetry, content, accounts } = parts;
+  const { telemetry, clock } = parts;
   return {
     version: parts.version,
-    addresses: () => parts.addresses,
     scrape: (accept) => telemetry.metrics.scrape(accept),
     ready: parts.ready,
+    status: () => statusOf(parts),
     slo: () => parts.slo.report(),
-    builds: async (limit) =>
-      [...history.active(), ...history.list()].slice(0, limit).map((record) => ({
-        ...summaryOf(record, telemetry),
-        ...servedFromCache(accounts, record),
-        ...runningNow(parts.builder, record),
-      })),
-    build: async (ref) => {
-      const record = history.find(ref);
-      if (record === undefined) return undefined;
-      return {
-        ...summaryOf(record, telemetry),
-        ...servedFromCache(accounts, record),
-        record: toJson(BuildHistoryRecordSchema, record),
-        ...(await parts.history.notes(ref)),
-        ...liveResources(parts.builder, record),
-      };
-    },
-    explain: (ref, against) => accounts.explain(ref, against),
-    trace: async (ref) => {
-      const live = telemetry.traceOf(ref);
-      if (live !== undefined) return live.map(spanJson);
-      const trace = history.find(ref)?.trace;
-      if (trace === undefined) return undefined;
-      return readGoSpanStubs(await content.readAll(parseDigest(trace.digest), MAX_TRACE_BYTES)).map(spanJson);
-    },
-    gcPlan: async () => planJson(await parts.gc.plan('policies'), parts.gc.secondsToFull()),
+    sloSeries: (name, count) => seriesOf(parts.slo.series(name, count), nsToSeconds(clock.nowNs())),
+    alerts: () => alertsOf(parts),
+    runbook: readRunbook,
+    ...buildProviders({ ...parts, traceIdOf: (ref) => telemetry.traceIdOf(ref) }),
+    explain: (ref, against) => parts.accounts.explain(ref, against),
+    trace: (ref) => spansOf(parts, ref),
+    traceJson: async (ref) => (await spansOf(parts, ref))?.map(spanJson),
+    ...cacheProviders(parts),
+    writes: writesOf(parts),
+    audit: (record) => audit(telemetry, record),
     onError: parts.onError,
   };
 }
 
-function runningNow(builder: Builder, { Ref, CompletedAt }: BuildHistoryRecord): Pick<BuildSummary, 'running'> {
-  const build = CompletedAt === undefined ? builder.peek(Ref) : undefined;
-  return build === undefined ? {} : { running: build.resources.running() };
-}
-
-/** What the steps of a running build use now; the record tells it of a finished one. */
-function liveResources(builder: Builder, { Ref, CompletedAt }: BuildHistoryRecord): object {
-  const build = CompletedAt === undefined ? builder.peek(Ref) : undefined;
-  return build === undefined || build.resources.isEmpty ? {} : { resources: build.resources.toJson() };
-}
-
-function summaryOf(record: BuildHistoryRecord, telemetry: Telemetry): BuildSummary {
-  const { Ref: ref, CreatedAt, CompletedAt, error } = record;
-  const startedNs = CreatedAt === undefined ? 0n : nsOfTimestamp(CreatedAt);
-  const endedNs = CompletedAt === undefined ? undefined : nsOfTimestamp(CompletedAt);
-  const traceId = telemetry.traceIdOf(ref);
+function statusOf(parts: OpsParts): ReturnType<OpsProviders['status']> {
+  const { admission, builder, history, memory, clock } = parts;
+  const oldest = builder.waiting()[0];
+  const created = oldest === undefined ? undefined : history.find(oldest)?.CreatedAt;
+  const disk = parts.disk();
   return {
-    ref,
-    name: record.FrontendAttrs.target || record.FrontendAttrs.filename || 'Dockerfile',
-    startedAt: rfc3339(startedNs),
-    state: stateOf(record),
-    ...(endedNs === undefined ? {} : { endedAt: rfc3339(endedNs), durationMs: Number((endedNs - startedNs) / 1_000_000n) }),
-    ...(error === undefined ? {} : { error: error.message }),
-    ...(endedNs === undefined
-      ? {}
-      : { steps: { total: record.numTotalSteps, completed: record.numCompletedSteps, cached: record.numCachedSteps } }),
-    ...(traceId === undefined ? {} : { traceId }),
+    startedAt: memory.startedAt,
+    addresses: [...parts.addresses],
+    builds: {
+      running: admission.running,
+      queued: admission.queued,
+      limit: parts.maxBuilds,
+      oldestQueuedSeconds: created === undefined ? 0 : Math.round(nsToSeconds(clock.nowNs() - nsOfTimestamp(created))),
+    },
+    slots: parts.slots(),
+    sessions: parts.sessions(),
+    cache: {
+      bytes: parts.cacheBytes(),
+      limitBytes: limitOf(parts.policies),
+      diskFreeBytes: disk.freeBytes,
+      diskBytes: disk.totalBytes,
+    },
+    breakers: [...memory.breakers],
+    ...(memory.canary === undefined ? {} : { canary: memory.canary }),
   };
 }
 
-function servedFromCache(accounts: Accounts, { Ref }: BuildHistoryRecord): Pick<BuildSummary, 'cache'> {
-  const cache = accounts.totals(Ref);
-  return cache === undefined ? {} : { cache };
+function seriesOf(series: ReturnType<SloEvaluator['series']>, nowS: number): SloSeries | undefined {
+  return (
+    series && {
+      periodSeconds: series.periodSeconds,
+      endsAt: new Date(nowS * 1000).toISOString(),
+      good: series.counts.map(({ good }) => good),
+      total: series.counts.map(({ total }) => total),
+    }
+  );
 }
 
-/** The record keeps the status clients saw; whose fault it was stays with metrics and traces. */
-function stateOf({ CompletedAt, error }: BuildHistoryRecord): BuildSummary['state'] {
-  if (CompletedAt === undefined) return 'running';
-  if (error === undefined || error.code === 0) return 'success';
-  return error.message.includes('context canceled') ? 'cancellation' : 'failure';
+async function alertsOf(parts: OpsParts): Promise<Alert[]> {
+  const firing = firingOf({
+    report: await parts.slo.report(),
+    alertNames: new Map(parts.objectives.map(({ name, alertName }) => [name, alertName])),
+    status: statusOf(parts),
+    unknownKeys: parts.unknownKeys,
+  });
+  const withRunbooks = firing.map(async (alert) => ({ ...alert, runbook: (await readRunbook(alert.name)) !== undefined }));
+  return parts.memory.withSince(await Promise.all(withRunbooks));
+}
+
+/** Runbooks are shipped beside the code. */
+async function readRunbook(name: string): Promise<string | undefined> {
+  if (!/^\w+$/.test(name)) return undefined;
+  return await readFile(join(RUNBOOKS, `${name}.md`), 'utf8').catch(() => undefined);
+}
+
+async function spansOf({ telemetry, history, content }: OpsParts, ref: string): Promise<readonly FinishedSpan[] | undefined> {
+  const live = telemetry.traceOf(ref);
+  if (live !== undefined) return live;
+  const trace = history.find(ref)?.trace;
+  return trace && readGoSpanStubs(await content.readAll(parseDigest(trace.digest), MAX_TRACE_BYTES));
+}
+
+function writesOf({ builder, gc, drain }: OpsParts): OpsWrites {
+  return {
+    cancelBuild: (ref, reason) =>
+      builder.cancel(ref, new BuildError('cancelled', `context canceled: by an operator${reason === '' ? '' : `: ${reason}`}`)),
+    collect: (signal) => collect(gc, signal),
+    prune: (order, signal) => prune(gc, order, signal),
+    drain,
+  };
+}
+
+const ACTS: Readonly<Record<string, AdminAct>> = {
+  'gc.run': 'prune',
+  'cache.prune': 'prune',
+  'build.cancel': 'build-cancel',
+  drain: 'drain',
+};
+
+function audit({ audit: log }: Telemetry, { act, target, actor, from, outcome, reason }: WriteRecord): void {
+  log.record({
+    type: outcome === 'denied' ? 'denied' : (ACTS[act] ?? 'denied'),
+    outcome: outcome === 'done' ? 'ok' : outcome === 'denied' ? 'refused' : 'failed',
+    client: { peer: from, ...(actor === undefined ? {} : { identity: actor }) },
+    what: target === '' ? act : `${act} ${target}`,
+    ...(reason === undefined ? {} : { detail: reason }),
+  });
 }
