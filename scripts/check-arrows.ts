@@ -128,6 +128,11 @@ const RULES: readonly Rule[] = [
     may: ['src/core', `${B}/events.ts`, `${B}/llb`, `${B}/proto`, `${B}/metadata/ports.ts`, `${B}/snapshot/digest-lists.ts`],
     why: 'an explanation compares what was noted; it looks nothing up and changes nothing',
   },
+  {
+    from: `${B}/reproduce`,
+    may: ['src/core', B],
+    why: 'repeating a build needs its parts; what it says is for the wiring to show',
+  },
   { from: `${B}/build`, may: ['src/core', B], why: 'a build ties the parts of the builder together' },
   { from: `${B}/control`, may: ['src/core', B], why: 'control turns messages into builds' },
   {

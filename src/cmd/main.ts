@@ -13,6 +13,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   build: { summary: 'build an image from a Dockerfile', load: () => import('./client/build-command.ts') },
   builds: { summary: 'list builds', load: () => import('./client/builds-command.ts') },
   explain: { summary: 'say why steps of a build were not cached', load: () => import('./client/explain-command.ts') },
+  reproduce: {
+    summary: 'make the image of a finished build again and compare',
+    load: () => import('./client/reproduce-command.ts'),
+  },
   trace: { summary: 'show the trace of a build as a waterfall', load: () => import('./client/trace-command.ts') },
   du: { summary: 'show disk usage', load: () => import('./client/du-command.ts') },
   prune: { summary: 'remove build cache', load: () => import('./client/prune-command.ts') },

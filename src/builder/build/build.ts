@@ -17,6 +17,8 @@ import type { FrontendRef, FrontendResult } from '../frontend/ports.ts';
 import { ResourceLog } from '../history/resource-log.ts';
 import { StatusLog } from '../history/status-log.ts';
 import type { Definition } from '../proto/gen/pb/ops_pb.ts';
+import type { Recipe } from '../reproduce/recipe.ts';
+import { SourcePins } from '../reproduce/source-pins.ts';
 import type { Snapshot } from '../snapshot/ports.ts';
 import { BuildBridge, snapshotOf } from './bridge.ts';
 import { BuildCaches, importsOfOptions } from './build-caches.ts';
@@ -59,6 +61,7 @@ export class Build {
   readonly request: BuildRequest;
   readonly status: StatusLog;
   readonly resources = new ResourceLog();
+  readonly sources = new SourcePins();
   readonly bridge: BuildBridge;
   readonly createdAtNs: bigint;
   /** What its look-ups found, and why not; internal builds have none. */
@@ -72,6 +75,7 @@ export class Build {
   /** Whose services this build may use, its own first. */
   readonly #sessions: string[] = [];
   #hasArtifact = false;
+  #recipe: Recipe | undefined;
   readonly #job;
   readonly #caches: BuildCaches;
   /** Caches of the daemon's own configuration, for a build that names none. */
@@ -88,7 +92,7 @@ export class Build {
     this.#exporters = request.exporters.map(({ type, attributes }) =>
       deps.exporters.create(type, withEpoch(attributes, request.options)),
     );
-    const listeners = fanOut([this.status, this.resources, deps.sink], onSinkError);
+    const listeners = fanOut([this.status, this.resources, this.sources, deps.sink], onSinkError);
     this.account = request.internal
       ? undefined
       : deps.accounts.begin({ ...request, startedAtMs: Number(this.createdAtNs / 1_000_000n) }, listeners);
@@ -237,6 +241,7 @@ export class Build {
       outcomes.push(outcome);
       if (outcome.finalize === undefined) this.#artifact();
     }
+    this.#recipe = this.#recipeOf(result, outcomes);
     const cached = await this.#caches.export(() => this.bridge.keyRecords(exported));
     for (const [index, exporter] of this.#exporters.entries()) {
       const finalize = outcomes[index]?.finalize;
@@ -319,6 +324,34 @@ export class Build {
   async #step<T>(step: InternalStep, work: Parameters<typeof internalStep<T>>[2]): Promise<T> {
     const scope: StepScope = { build: this.id, clock: this.#deps.clock, sink: this.#sink };
     return await internalStep(scope, step, work);
+  }
+
+  /** How to make the first image again; undefined before one was made. */
+  get recipe(): Recipe | undefined {
+    return this.#recipe;
+  }
+
+  #recipeOf({ refs, metadata }: FrontendResult, outcomes: readonly ExportOutcome[]): Recipe | undefined {
+    const index = outcomes.findIndex(({ descriptor }) => descriptor !== undefined);
+    const [outcome, exporter] = [outcomes[index], this.request.exporters[index]];
+    if (outcome?.descriptor === undefined || exporter === undefined || this.request.internal) return undefined;
+    const entries: [string, FrontendRef | undefined][] = refs.kind === 'single' ? [['', refs.ref]] : [...refs.refs];
+    const results = entries.map(([platform, ref]) => [platform, ref?.definition] as const);
+    return {
+      results: new Map(results),
+      multiPlatform: refs.kind === 'map',
+      metadata,
+      exporter: { type: exporter.type, attributes: withEpoch(exporter.attributes, this.request.options) },
+      manifest: outcome.descriptor.digest,
+      entitlements: this.request.entitlements,
+      locals: new Map(
+        [...this.sources.vertices].flatMap((vertex) => {
+          const id = this.#deps.localResultOf(vertex);
+          return id === undefined ? [] : [[vertex, id] as const];
+        }),
+      ),
+      pins: this.sources.pins,
+    };
   }
 
   #artifact(): void {

@@ -16,6 +16,7 @@ import {
   DescriptorSchema,
   ExporterSchema,
 } from '../proto/gen/moby/buildkit/v1/control_pb.ts';
+import { recipeToJson } from '../reproduce/recipe.ts';
 import { statusOf } from '../rpc/status.ts';
 import { Build, type BuildOutcome, type BuildRequest } from './build.ts';
 import type { BuilderDeps } from './ports.ts';
@@ -176,6 +177,7 @@ export class Builder {
       return spans === undefined ? undefined : await history.blob(TRACE_MEDIA_TYPE, spans);
     };
     if (build.request.trigger !== undefined) history.note(build.id, 'trigger', triggerJson(build.request.trigger));
+    if (build.recipe !== undefined && error === undefined) history.note(build.id, 'recipe', recipeToJson(build.recipe));
     if (!build.resources.isEmpty) history.note(build.id, 'resources', build.resources.toJson());
     await history.completed(record, attachTrace, TRACE_DELAY_MS);
   }

@@ -1,5 +1,6 @@
 /** What a build needs from the rooms that it ties together, beyond their own ports. */
 import type { Clock } from '../../core/clock.ts';
+import type { VertexDigest } from '../../core/digest.ts';
 import type { RemoteCaches } from '../cache/remote/remote-caches.ts';
 import type { EventSink } from '../events.ts';
 import type { Accounts } from '../explain/accounts.ts';
@@ -48,6 +49,8 @@ export interface BuilderDeps {
   readonly maxLogBytes: number;
   /** The first is the default. */
   readonly platforms: readonly Platform[];
+  /** The stored result that a source of the client's files became, where it is known. */
+  readonly localResultOf: (source: VertexDigest) => string | undefined;
   /** The traceparent that a process of this step gets, or undefined without tracing. */
   readonly traceparentOf: (build: string, step: string) => string | undefined;
   /** Spans of a finished build in the form of the history trace blob, or undefined when nothing was traced. */

@@ -39,7 +39,7 @@ export interface HistoryQuery {
   readonly limit: number;
 }
 /** What we keep of a build beside BuildKit's record, as JSON. */
-export type NoteKind = 'resources' | 'trigger' | 'reproducibility';
+export type NoteKind = 'resources' | 'trigger' | 'reproducibility' | 'recipe';
 type Listener = (event: BuildHistoryEvent) => void;
 interface Stored {
   record: BuildHistoryRecord;
@@ -184,9 +184,14 @@ export class History {
     );
   }
 
-  /** Notes of a build by kind; empty for one that has none. */
+  async noteOf(ref: string, kind: NoteKind): Promise<unknown> {
+    const [row] = await this.#metadata.read('select body from history_notes where ref = ? and kind = ?', [ref, kind]);
+    return row === undefined ? undefined : JSON.parse(String(row.body));
+  }
+
+  /** What people are shown of a build beside its record, by kind; empty for one that has none. */
   async notes(ref: string): Promise<Partial<Record<NoteKind, unknown>>> {
-    const rows = await this.#metadata.read('select kind, body from history_notes where ref = ?', [ref]);
+    const rows = await this.#metadata.read("select kind, body from history_notes where ref = ? and kind <> 'recipe'", [ref]);
     return Object.fromEntries(rows.map(({ kind, body }) => [String(kind), JSON.parse(String(body))]));
   }
 

@@ -296,6 +296,16 @@ export const SETTINGS: readonly Setting[] = [
   }),
   live('cooper.canary.timeout', 'duration', 'A canary build that takes longer counts as failed.', { default: '60s' }),
   live('cooper.canary.readiness', 'boolean', 'A failing canary build makes the daemon not ready.', { default: 'false' }),
+  live(
+    'cooper.reproducibility.sample-percent',
+    'integer',
+    'Of so many successful image builds in a hundred the image is made again, when the builder is idle, and compared.',
+    {
+      default: '0',
+      min: 0,
+      max: 100,
+    },
+  ),
   live('cooper.drain-timeout', 'duration', 'How long running builds may go on after SIGTERM before they are cancelled.', {
     default: '30s',
   }),

@@ -47,6 +47,8 @@ export interface DaemonConfig {
   readonly admission: { readonly maxBuilds: number; readonly maxQueued: number };
   readonly otlpEndpoint: string | undefined;
   readonly drainTimeoutMs: number;
+  /** Builds in a hundred whose image is made again and compared. */
+  readonly reproducePercent: number;
   /** Undefined: no canary builds. */
   readonly canary: CanaryConfig | undefined;
   /** Undefined: no audit log. */
@@ -122,6 +124,7 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
     audit: auditOf(values, root, diskSizeOf),
     telemetry: (values.get('cooper.telemetry.enabled') as boolean | undefined) ?? true,
+    reproducePercent: number('cooper.reproducibility.sample-percent', 0),
     canary: canaryOf(values),
     drainTimeoutMs: Number((values.get('cooper.drain-timeout') as bigint | undefined) ?? 30_000_000_000n) / 1e6,
   };

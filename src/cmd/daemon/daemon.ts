@@ -13,7 +13,7 @@ import { gcHandlers } from '../../builder/control/gc-service.ts';
 import { healthHandlers } from '../../builder/control/health-service.ts';
 import { traceHandlers } from '../../builder/control/trace-service.ts';
 import type { WorkerInfo } from '../../builder/control/worker-record.ts';
-import { type EventSink, fanOut } from '../../builder/events.ts';
+import { type BuildId, type EventSink, fanOut } from '../../builder/events.ts';
 import { createExporters } from '../../builder/exporter/exporters.ts';
 import { openImageStore } from '../../builder/exporter/image-store.ts';
 import { dockerfileFrontend } from '../../builder/frontend/dockerfile/frontend.ts';
@@ -33,6 +33,8 @@ import { Control } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts'
 import { LLBBridge } from '../../builder/proto/gen/moby/buildkit/v1/frontend/gateway_pb.ts';
 import { TraceService } from '../../builder/proto/gen/opentelemetry/proto/collector/trace/v1/trace_service_pb.ts';
 import { createRegistry } from '../../builder/registry/registry.ts';
+import { LocalResults } from '../../builder/reproduce/local-results.ts';
+import { REPRODUCE_FRONTEND, Reproducer } from '../../builder/reproduce/reproducer.ts';
 import { service } from '../../builder/rpc/handlers.ts';
 import { type Listener, listen } from '../../builder/rpc/listener.ts';
 import { RpcServer } from '../../builder/rpc/server.ts';
@@ -73,6 +75,7 @@ import { releaseWhenIdle } from './idle-memory.ts';
 import { OpsMemory } from './ops-memory.ts';
 import { opsProviders } from './ops-providers.ts';
 import { openRemoteCaches } from './remote-caches.ts';
+import { reproduceService } from './reproduce-service.ts';
 import { startSelfChecks } from './self-checks.ts';
 import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
 import { scheduleWarmUp } from './warm-schedule.ts';
@@ -203,7 +206,9 @@ export async function startDaemon(
     memory: await openHttpMemory(metadata),
     readSecret: secrets,
   };
-  const source = createSourceOp({ sources: createSources(sourcesDeps), defaultPlatform: platform });
+  const locals = new LocalResults(snapshots);
+  const sourceOp = createSourceOp({ sources: createSources(sourcesDeps), defaultPlatform: platform });
+  const source: typeof sourceOp = (vertex) => locals.opOf(vertex, sourceOp);
   const ops = createOpResolver({
     clock,
     snapshots,
@@ -233,6 +238,21 @@ export async function startDaemon(
   const recorders = seen.besideRecorders(telemetry.recorders);
   const caches = stack.use(openRemoteCaches(config, { clock, content, snapshots, registry, auths, sessions, events, log }));
   const admission = new Admission(config.admission);
+  const reproducer = new Reproducer({
+    ...{ clock, history, content, snapshots, pool, locals },
+    solve: (request, signal) => builder.solve(request, signal),
+    sourcesOf: (ref) => builder.peek(ref)?.sources,
+    onVerdict: (build, { result, reason, differences = [], seconds }) => {
+      recorders.reproducibilityCheck(result);
+      log[result === 'same' ? 'info' : 'warn']('reproducibility check', {
+        build,
+        result,
+        reason,
+        seconds,
+        differences: differences.length,
+      });
+    },
+  });
   const builder = new Builder(
     {
       clock,
@@ -246,14 +266,17 @@ export async function startDaemon(
       frontends: new Map([
         ['dockerfile.v0', dockerfileFrontend],
         ['gateway.v0', gatewayFrontend],
+        [REPRODUCE_FRONTEND, reproducer.frontend],
       ]),
+      localResultOf: (vertex) => locals.of(vertex),
       metadataResolver: () => createMetadataResolver({ ...sourcesDeps, defaultPlatform: platform }),
       sink: fanOut(
         [
           telemetry.sink,
           { emit: (event) => garbage.sink.emit(event) },
-          afterEachBuild(() => {
+          afterEachBuild((build) => {
             memory.touch();
+            selfChecks.afterBuild(build);
           }),
         ],
         (error) => log.error('a listener to build events failed', { error }),
@@ -313,6 +336,7 @@ export async function startDaemon(
       service(LLBBridge, bridgeHandlers(builder, worker)),
       service(Gc, gcHandlers(garbage.service)),
       service(Content, contentHandlers(content)),
+      reproduceService(reproducer),
       service(
         Health,
         healthHandlers(
@@ -374,7 +398,19 @@ export async function startDaemon(
   const addresses = listeners.map((listener) => listener.address);
   const selfChecks = stack.use(
     startSelfChecks({
-      ...{ config, tempDir, server, admission, solver, snapshots, collector: garbage.collector, log },
+      ...{
+        config,
+        tempDir,
+        server,
+        builder,
+        history,
+        reproducer,
+        admission,
+        solver,
+        snapshots,
+        collector: garbage.collector,
+        log,
+      },
       recorders,
       onRemoved: (id) => index.removed(id),
     }),
@@ -478,8 +514,8 @@ function watchUsage(snapshots: Snapshots, onError: (error: unknown) => void) {
   return { last: () => last, [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-function afterEachBuild(then: () => void): EventSink {
-  return { emit: (event) => void (event.type === 'build-finished' && then()) };
+function afterEachBuild(then: (build: BuildId) => void): EventSink {
+  return { emit: (event) => void (event.type === 'build-finished' && then(event.build)) };
 }
 
 /** A snapshot that is gone turns its cache hit into a miss. */

@@ -1,18 +1,27 @@
-/** Wires what the daemon does to check itself: canary builds. */
+/** Wires what the daemon does to check itself: canary builds, and samples of builds that are made again. */
 import { join } from 'node:path';
 import { duplexPair } from 'node:stream';
 import type { Admission } from '../../builder/build/admission.ts';
+import type { Builder } from '../../builder/build/builder.ts';
+import type { BuildId } from '../../builder/events.ts';
 import type { Collector } from '../../builder/gc/prune.ts';
+import type { History } from '../../builder/history/history.ts';
+import type { Reproducer } from '../../builder/reproduce/reproducer.ts';
 import { connect, openTunnel, type RpcClient } from '../../builder/rpc/client.ts';
 import type { RpcServer } from '../../builder/rpc/server.ts';
 import type { Snapshots } from '../../builder/snapshot/ports.ts';
 import type { Solver } from '../../builder/solver/solver.ts';
+import { abortable, delay } from '../../core/abort.ts';
+import { BuildError } from '../../core/errors.ts';
 import type { Logger } from '../../telemetry/logs.ts';
 import type { Recorders } from '../../telemetry/recorders.ts';
 import type { ReadyCheck } from '../../web/ops-providers.ts';
 import type { ParsedAddress } from '../addresses.ts';
-import { canaryCheck, startCanary } from './canary.ts';
+import { type CanaryConfig, canaryCheck, startCanary } from './canary.ts';
 import type { DaemonConfig } from './daemon-config.ts';
+
+const IDLE_LOOK_MS = 500;
+const GIVE_UP_MS = 600_000;
 
 export interface SelfCheckParts {
   readonly config: DaemonConfig;
@@ -20,6 +29,9 @@ export interface SelfCheckParts {
   readonly server: RpcServer;
   readonly admission: Admission;
   readonly solver: Solver;
+  readonly builder: Builder;
+  readonly history: History;
+  readonly reproducer: Reproducer;
   readonly snapshots: Snapshots;
   readonly collector: Collector;
   /** The key index forgets a record that was removed. */
@@ -29,13 +41,61 @@ export interface SelfCheckParts {
 }
 export interface SelfChecks extends AsyncDisposable {
   readonly ready: () => readonly ReadyCheck[];
+  /** A build has ended; now and then it is made again. */
+  afterBuild(ref: BuildId): void;
 }
 
 /** Call once the listeners are open. */
 export function startSelfChecks(parts: SelfCheckParts): SelfChecks {
+  const canary = parts.config.canary === undefined ? undefined : openCanary(parts, parts.config.canary);
+  const sampler = sampleBuilds(parts);
+  return {
+    ready: () => canary?.ready() ?? [],
+    afterBuild: (ref) => sampler.afterBuild(ref),
+    [Symbol.asyncDispose]: async () => {
+      await sampler[Symbol.asyncDispose]();
+      await canary?.[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/**
+ * At most one check waits or runs; builds that end meanwhile are not sampled. A check waits for an idle builder, and is given up when a
+ * busy one keeps it waiting, so that it never takes a slot from a user.
+ */
+function sampleBuilds({ config, history, reproducer, builder, solver, log }: SelfCheckParts): Omit<SelfChecks, 'ready'> {
+  const closing = new AbortController();
+  let running: Promise<void> | undefined;
+  const isIdle = (): boolean => builder.running === 0 && solver.stats.exec.running === 0 && !reproducer.isBusy;
+  const check = async (ref: BuildId): Promise<void> => {
+    for (let waitedMs = 0; waitedMs < GIVE_UP_MS; waitedMs += IDLE_LOOK_MS) {
+      await abortable(delay(IDLE_LOOK_MS), closing.signal);
+      // The record, and with it the recipe, is written a moment after the build has ended.
+      if (isIdle() && history.find(ref)?.CompletedAt !== undefined) {
+        if ((await history.noteOf(ref, 'recipe')) !== undefined) await reproducer.check(ref, closing.signal);
+        return;
+      }
+    }
+  };
+  return {
+    afterBuild(ref) {
+      const wanted = running === undefined && Math.random() * 100 < config.reproducePercent && !closing.signal.aborted;
+      if (!wanted || history.find(ref) === undefined) return; // internal builds have no record
+      running = check(ref)
+        .catch((error) => void (closing.signal.aborted || log.warn('a sampled build could not be made again', { error })))
+        .finally(() => {
+          running = undefined;
+        });
+    },
+    async [Symbol.asyncDispose]() {
+      closing.abort(new BuildError('cancelled', 'the daemon is stopping'));
+      await running;
+    },
+  };
+}
+
+function openCanary(parts: SelfCheckParts, canaryConfig: CanaryConfig): Pick<SelfChecks, 'ready'> & AsyncDisposable {
   const { config, log, recorders, admission, solver } = parts;
-  if (config.canary === undefined) return { ready: () => [], [Symbol.asyncDispose]: async () => {} };
-  const canaryConfig = config.canary;
   let wasFailing = false;
   const canary = startCanary({
     config: canaryConfig,
