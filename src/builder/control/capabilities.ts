@@ -27,6 +27,9 @@ const FRONTEND = [
 ];
 
 const LLB = [
+  'cache.azblob',
+  'cache.gha',
+  'cache.s3',
   'constraints',
   'exec.cgroup',
   'exec.meta.base',
