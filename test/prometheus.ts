@@ -22,6 +22,11 @@ export interface Exemplar {
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
 }
+export interface Series {
+  readonly labels: Readonly<Record<string, string>>;
+  /** Seconds since the epoch to value. */
+  readonly values: ReadonlyMap<number, number>;
+}
 export interface PrometheusOptions {
   /** `host:port` of operations ports. */
   readonly targets: readonly string[];
@@ -29,6 +34,8 @@ export interface PrometheusOptions {
   /** Rule files; their groups are evaluated every second here, whatever interval they name. */
   readonly rules?: readonly string[];
   readonly scrapeIntervalMs?: number;
+  /** A history that is there from the start, as OpenMetrics text with timestamps, however old. */
+  readonly history?: string;
 }
 export interface Prometheus extends AsyncDisposable {
   readonly url: string;
@@ -36,6 +43,8 @@ export interface Prometheus extends AsyncDisposable {
   query(expr: string): Promise<Sample[]>;
   /** Polls an instant query until it satisfies; throws with the last answer after `timeoutMs`. */
   until(expr: string, satisfied: (samples: readonly Sample[]) => boolean, timeoutMs?: number): Promise<Sample[]>;
+  /** A range query; times in seconds. One series per label set, as time to value. */
+  range(expr: string, fromS: number, toS: number, stepS: number): Promise<Series[]>;
   exemplars(expr: string): Promise<Exemplar[]>;
   /** Values of a label among series that match now, as a dashboard variable asks for them. */
   labelValues(label: string, match: string): Promise<string[]>;
@@ -48,6 +57,7 @@ export async function startPrometheus(options: PrometheusOptions): Promise<Prome
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   await writeConfiguration(dir, options);
+  if (options.history !== undefined) await backfill(dir, options.history);
   const child = spawn(
     'prometheus',
     [
@@ -55,6 +65,7 @@ export async function startPrometheus(options: PrometheusOptions): Promise<Prome
       `--storage.tsdb.path=${join(dir, 'data')}`,
       `--web.listen-address=127.0.0.1:${port}`,
       '--enable-feature=exemplar-storage',
+      ...(options.history === undefined ? [] : ['--storage.tsdb.retention.time=100y']),
       '--log.level=warn',
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
@@ -80,11 +91,23 @@ export async function startPrometheus(options: PrometheusOptions): Promise<Prome
   return { ...client(url), url, [Symbol.asyncDispose]: stop };
 }
 
-function client(url: string): Pick<Prometheus, 'query' | 'until' | 'exemplars' | 'labelValues'> {
+async function backfill(dir: string, history: string): Promise<void> {
+  const file = join(dir, 'history.om');
+  await writeFile(file, history);
+  const args = ['tsdb', 'create-blocks-from', '--max-block-duration=2400h', 'openmetrics', file, join(dir, 'data')];
+  const { status, stderr } = spawnSync('promtool', args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`promtool could not take the history: ${stderr}`);
+}
+
+function client(url: string): Pick<Prometheus, 'query' | 'until' | 'range' | 'exemplars' | 'labelValues'> {
   const ask = async <T>(path: string, params: Record<string, string>): Promise<T> => {
-    const response = await fetch(`${url}/api/v1/${path}?${new URLSearchParams(params)}`);
+    const body = new URLSearchParams(params);
+    // A rule of an objective can be longer than a URL may be.
+    const response = await (path === 'query_range'
+      ? fetch(`${url}/api/v1/${path}`, { method: 'POST', body })
+      : fetch(`${url}/api/v1/${path}?${body}`));
     const answer = (await response.json()) as { status: string; data: T; error?: string };
-    if (answer.status !== 'success') throw new Error(`${params.query ?? path}: ${answer.error}`);
+    if (answer.status !== 'success') throw new Error(`${(params.query ?? path).slice(0, 500)}: ${answer.error}`);
     return answer.data;
   };
   const query = async (expr: string): Promise<Sample[]> => {
@@ -106,6 +129,18 @@ function client(url: string): Pick<Prometheus, 'query' | 'until' | 'exemplars' |
         () => `${expr} stayed at ${JSON.stringify(last)}`,
       );
       return last;
+    },
+    async range(expr, fromS, toS, stepS) {
+      const data = await ask<{ result: { metric: Record<string, string>; values: [number, string][] }[] }>('query_range', {
+        query: expr,
+        start: String(fromS),
+        end: String(toS),
+        step: String(stepS),
+      });
+      return data.result.map(({ metric, values }) => ({
+        labels: metric,
+        values: new Map(values.map(([time, value]) => [time, Number(value)])),
+      }));
     },
     async exemplars(expr) {
       const now = Date.now() / 1000;

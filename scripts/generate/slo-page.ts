@@ -35,7 +35,7 @@ const HOW_IT_IS_COUNTED = [
   '- A failure of the user (a broken Dockerfile, a command that exits non-zero, a denied pull) is a good event: the daemon did its work.',
   '  Errors of the daemon, its disk, its worker or a registry, and timeouts, are bad. Cancelled builds count neither way.',
   '- No events are no verdict: the state is `idle`, not 100 %. A canary build keeps an unused daemon from being idle.',
-  '- Where slices are counted, only slices with events count, each the same; they are aligned to the clock and judged when complete.',
+  '- Where slices are counted, only slices with events count, each the same; they are aligned to the clock, and alerts look at complete ones.',
   '- More good events than events in a sample are cut to fit and counted in `cooper_slo_inconsistent_samples_total`.',
   '',
   'States, worst first:',

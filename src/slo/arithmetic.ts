@@ -82,7 +82,9 @@ export function budgetIsBelow(below: number, counts: Counts, objective: Pick<Obj
   return accountable || gatePasses(counts, (1 - below) * allowed, gate);
 }
 
-const onlyFailures = (counts: Counts): boolean => !isEmpty(counts) && counts.good < HALF_AN_EVENT;
+/** Less than this is no good event: ratios of slices and composites make fractions of events. */
+export const HARDLY_GOOD = 0.01;
+const onlyFailures = (counts: Counts): boolean => !isEmpty(counts) && counts.good < HARDLY_GOOD;
 
 /** Windows of an objective from one to another, both included. */
 export function windowsBetween(objective: Judged, from: WindowName, to: WindowName): WindowName[] {
@@ -111,8 +113,8 @@ export function pairFires(pair: BurnPair, objective: Judged, over: CountsOver): 
 function burnsStill(pair: BurnPair, objective: Judged, threshold: number, over: CountsOver): boolean {
   const short = over(pair.short);
   if (!isEmpty(short)) return badOf(short) / short.total > threshold;
-  const latest = windowsBetween(objective, pair.short, objective.period).find((window) => !isEmpty(over(window)));
-  return latest !== undefined && onlyFailures(over(latest));
+  // Windows nest: when any holds failures only, so does the smallest that holds events, and those are the latest.
+  return windowsBetween(objective, pair.short, objective.period).some((window) => onlyFailures(over(window)));
 }
 
 /** Seconds of constant failure at `share` (0 to 1) until the pair fires under steady traffic; undefined when it never does. */

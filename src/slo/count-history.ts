@@ -114,16 +114,15 @@ export function historyOf(slots: Iterable<SlotCounts>, keepS = Number.POSITIVE_I
 }
 
 /**
- * Slots as the budgeting counts them. Slices are aligned to the epoch, complete ones only (as Prometheus sees them), and stand in
- * the last slot they cover.
+ * Slots as the budgeting counts them. Slices are aligned to the epoch and stand in the slot that begins when they end, so that only
+ * complete ones count, as a subquery of Prometheus sees them.
  */
-export function budgeted(slots: readonly SlotCounts[], budgeting: Budgeting, nowS: number): SlotCounts[] {
-  if (budgeting.kind === 'occurrences') return [...slots];
+export function budgeted(slots: readonly SlotCounts[], budgeting: Budgeting): readonly SlotCounts[] {
+  if (budgeting.kind === 'occurrences') return slots;
   const { sliceSeconds } = budgeting;
   const slices = new Map<number, { good: number; total: number }>();
   for (const { slotS, good, total } of slots) {
     const end = (Math.floor(slotS / sliceSeconds) + 1) * sliceSeconds;
-    if (end > nowS) continue;
     const slice = slices.get(end) ?? { good: 0, total: 0 };
     slice.good += good;
     slice.total += total;
@@ -132,7 +131,7 @@ export function budgeted(slots: readonly SlotCounts[], budgeting: Budgeting, now
   const worth = (ratio: number): number => (budgeting.kind === 'ratio-timeslices' ? ratio : ratio >= budgeting.threshold ? 1 : 0);
   return [...slices]
     .filter(([, slice]) => !isEmpty(slice))
-    .map(([end, { good, total }]) => ({ slotS: end - SLOT_SECONDS, good: worth(good / total), total: 1 }));
+    .map(([end, { good, total }]) => ({ slotS: end, good: worth(good / total), total: 1 }));
 }
 
 /** Slots with budget adjustments applied, in the order given; the same array when none applies. */

@@ -45,37 +45,51 @@ export function spanOf({ period, calendar }: Objective, nowS: number): Span {
   return calendar === undefined ? { fromS: toS - secondsOf(period), toS } : spanAt(calendar, nowS);
 }
 
-/** Counts as the objective budgets them. Composites are made of views of their parts. */
-export function viewOf(objective: Objective, all: readonly Objective[], evidence: Evidence, withAdjustments: boolean): View {
-  const { nowS } = evidence;
-  const span = spanOf(objective, nowS);
+/**
+ * Counts as the objective budgets them, at any moment that `evidence` reaches. Composites are made of the counts of their parts;
+ * a worst-of composite has none.
+ */
+export function viewsOf(
+  objective: Objective,
+  all: readonly Objective[],
+  evidence: Pick<Evidence, 'slots' | 'adjustments'>,
+  withAdjustments = true,
+): (nowS: number) => View {
   const { indicator } = objective;
-  if (indicator.kind === 'weighted') {
-    const parts = indicator.parts.flatMap(({ slo, weight }) => {
-      const part = all.find(({ name }) => name === slo);
-      return part === undefined ? [] : [{ history: countedOf(part, evidence, withAdjustments), weight }];
-    });
-    const mixed = (counts: (history: CountHistory) => Counts): Counts =>
-      combined(parts.map(({ history, weight }) => ({ counts: counts(history), weight })));
+  const parts =
+    indicator.kind === 'weighted' || indicator.kind === 'worst-of'
+      ? indicator.parts.map(({ slo, weight }) => ({ name: slo, weight }))
+      : [{ name: objective.name, weight: 1 }];
+  const counted = parts.flatMap(({ name, weight }) => {
+    const part = all.find((candidate) => candidate.name === name);
+    return part === undefined ? [] : [{ history: countedOf(part, evidence, withAdjustments), weight }];
+  });
+  const counts = (of: (history: CountHistory) => Counts): Counts => {
+    if (indicator.kind === 'worst-of') return NO_EVENTS;
+    if (indicator.kind === 'weighted') return combined(counted.map(({ history, weight }) => ({ counts: of(history), weight })));
+    return counted[0] === undefined ? NO_EVENTS : of(counted[0].history);
+  };
+  return (nowS) => {
+    const span = spanOf(objective, nowS);
+    // The result shows the slice that is not complete yet; alerts wait for it.
+    const sliceS = objective.budgeting.kind === 'occurrences' ? 0 : objective.budgeting.sliceSeconds;
+    const seenToS = Math.min(span.toS, slotOf(nowS) + SLOT_SECONDS) + sliceS;
     return {
       span,
-      over: cached((window) => mixed((history) => history.over(secondsOf(window), nowS))),
-      whole: mixed((history) => history.between(span.fromS, span.toS)),
+      over: cached((window) => counts((history) => history.over(secondsOf(window), nowS))),
+      whole: counts((history) => history.between(span.fromS + sliceS, seenToS)),
     };
-  }
-  if (indicator.kind === 'worst-of') return { span, over: () => NO_EVENTS, whole: NO_EVENTS };
-  const history = countedOf(objective, evidence, withAdjustments);
-  return {
-    span,
-    over: cached((window) => history.over(secondsOf(window), nowS)),
-    whole: history.between(span.fromS, span.toS),
   };
 }
 
-function countedOf(objective: Objective, { nowS, slots, adjustments }: Evidence, withAdjustments: boolean): CountHistory {
+function countedOf(
+  objective: Objective,
+  { slots, adjustments }: Pick<Evidence, 'slots' | 'adjustments'>,
+  withAdjustments: boolean,
+): CountHistory {
   const raw = slots.get(objective.name) ?? [];
   const applying = withAdjustments ? adjustmentsOf(objective.name, adjustments) : [];
-  return historyOf(budgeted(adjusted(raw, applying), objective.budgeting, nowS));
+  return historyOf(budgeted(adjusted(raw, applying), objective.budgeting));
 }
 
 export const adjustmentsOf = (slo: string, adjustments: readonly BudgetAdjustment[]): BudgetAdjustment[] =>
@@ -112,7 +126,7 @@ export function statusOf(
   held: readonly (Held | undefined)[] = [],
 ): SloStatus {
   const { target, period } = objective;
-  const view = viewOf(objective, all, evidence, true);
+  const view = viewsOf(objective, all, evidence)(evidence.nowS);
   const applying = adjustmentsOf(objective.name, evidence.adjustments).filter(
     ({ fromS, toS }) => toS > view.span.fromS && fromS < view.span.toS,
   );
@@ -150,7 +164,7 @@ export function statusOf(
     inconsistentSamples: observation.inconsistentSamples,
     policy: policyOf(objective).findLast((step) => budgetIsBelow(step.budgetBelow, view.whole, objective)) ?? null,
     adjustments: applying.map((adjustment) => adjustmentStatus(adjustment, evidence.nowS)),
-    ...(applying.length > 0 && { unadjusted: resultOf(viewOf(objective, all, evidence, false).whole, target) }),
+    ...(applying.length > 0 && { unadjusted: resultOf(viewsOf(objective, all, evidence, false)(evidence.nowS).whole, target) }),
     burn: windowsOf(objective).map((window) => ({
       window,
       ...view.over(window),

@@ -3,7 +3,7 @@
  * differential test holds the two against each other on the same histories.
  */
 import type { Selection } from '../telemetry/catalog.ts';
-import { evidenceWindows, fewestEventsFor, HALF_AN_EVENT, thresholdOf, windowsBetween, zOf } from './arithmetic.ts';
+import { evidenceWindows, fewestEventsFor, HALF_AN_EVENT, HARDLY_GOOD, thresholdOf, windowsBetween, zOf } from './arithmetic.ts';
 import { type BurnPair, gateOf, type Objective, type StateIndicator, type WeightedComposite } from './spec.ts';
 import { type WindowName, windowOfSeconds } from './windows.ts';
 
@@ -150,14 +150,17 @@ export function pairExpression(objective: Objective, pair: BurnPair): string {
       `${wilsonRecord(window)}${sloSelector(objective)} > ${fraction(threshold)}`,
     ].join(' and ');
   });
-  // If any window holds events and no good one, so does the smallest that holds any: the latest events are failures.
-  const stillBurning = [
-    `${of('bad', pair.short)} / ${of('events', pair.short)} > ${fraction(threshold)} and ${of('events', pair.short)} >= ${HALF_AN_EVENT}`,
-    ...windowsBetween(objective, pair.short, objective.period)
-      .slice(1)
-      .map((window) => `${of('events', window)} >= ${HALF_AN_EVENT} and ${of('good', window)} < ${HALF_AN_EVENT}`),
-  ];
-  return [`(\n  (${evidence.join(')\n  or (')})\n)`, `and (\n  (${stillBurning.join(')\n  or (')})\n)`].join('\n');
+  const short = of('events', pair.short);
+  const onlyFailures = windowsBetween(objective, pair.short, objective.period)
+    .slice(1)
+    .map((window) => `${of('events', window)} >= ${HALF_AN_EVENT} and ${of('good', window)} < ${HARDLY_GOOD}`);
+  return [
+    `(\n  (${evidence.join(')\n  or (')})\n)`,
+    'and (',
+    `  (${of('bad', pair.short)} / ${short} > ${fraction(threshold)} and ${short} >= ${HALF_AN_EVENT})`,
+    `  or ((\n    (${onlyFailures.join(')\n    or (')})\n  ) unless ${short} >= ${HALF_AN_EVENT})`,
+    ')',
+  ].join('\n');
 }
 
 /** Longest time an alert stays as it was when its data stops; a daemon that is gone for good should not page for ever. */
