@@ -79,6 +79,8 @@ interface Name {
   uses: number;
   /** Links that lead to it. */
   incoming: number;
+  /** Those of them that come from names by content, by input; created on first use, as few keys have any. */
+  contents: Map<Name, number> | undefined;
   /** Links that carry it as the digest of their op. */
   asDigest: number;
   hadResult: boolean;
@@ -144,6 +146,12 @@ class StoredKeyIndex implements KeyIndex {
     while (this.#linkCount > this.#limits.maxLinks) this.#dropOldestLink();
   }
 
+  contentNames(key: string, input: number): readonly string[] {
+    const contents = this.#names.get(key)?.contents;
+    if (contents === undefined) return [];
+    return [...contents].filter(([, at]) => at === input).map(([{ text }]) => text);
+  }
+
   results(key: string): readonly StoredResult[] {
     const name = this.#names.get(key);
     return (name === undefined ? undefined : this.#results.get(name)) ?? [];
@@ -193,7 +201,16 @@ class StoredKeyIndex implements KeyIndex {
     const byNumber = new Map<number, Name>();
     for (const row of names) {
       const [n, text] = [Number(row.n), String(row.text)];
-      const name: Name = { n, text, ephemeral: false, uses: 0, incoming: 0, asDigest: 0, hadResult: row.had_result === 1 };
+      const name: Name = {
+        n,
+        text,
+        ephemeral: false,
+        uses: 0,
+        incoming: 0,
+        contents: undefined,
+        asDigest: 0,
+        hadResult: row.had_result === 1,
+      };
       byNumber.set(n, name);
       this.#names.set(text, name);
       this.#nextName = Math.max(this.#nextName, n + 1);
@@ -232,7 +249,16 @@ class StoredKeyIndex implements KeyIndex {
     const known = this.#names.get(text);
     if (known !== undefined) return known;
     const ephemeral = text.startsWith(EPHEMERAL);
-    const name: Name = { n: this.#nextName++, text, ephemeral, uses: 0, incoming: 0, asDigest: 0, hadResult: false };
+    const name: Name = {
+      n: this.#nextName++,
+      text,
+      ephemeral,
+      uses: 0,
+      incoming: 0,
+      contents: undefined,
+      asDigest: 0,
+      hadResult: false,
+    };
     this.#names.set(text, name);
     if (!ephemeral) this.#write('addName', name.n, text, 0);
     return name;
@@ -245,6 +271,9 @@ class StoredKeyIndex implements KeyIndex {
     if (ends.selector !== undefined) ends.selector.uses += 1;
     ends.digest.asDigest += 1;
     ends.to.incoming += 1;
+    if (!ends.from.text.endsWith(CONTENT)) return;
+    ends.to.contents ??= new Map();
+    ends.to.contents.set(ends.from, Number(key.split('/')[2]));
   }
 
   #dropOldestLink(): void {
@@ -257,6 +286,7 @@ class StoredKeyIndex implements KeyIndex {
       if (!link.from.ephemeral && !link.to.ephemeral) this.#write('dropLink', link.n);
       link.digest.asDigest -= 1;
       link.to.incoming -= 1;
+      link.to.contents?.delete(link.from);
       if (link.to.incoming === 0) this.#dropResultsOf([link.to]); // nothing finds them
       for (const name of [link.from, link.digest, link.to, link.selector]) if (name !== undefined) this.#release(name);
     }
@@ -313,5 +343,7 @@ class StoredKeyIndex implements KeyIndex {
   }
 }
 
+/** How names by content end (solver/keys.ts, `contentKeyOf`). */
+const CONTENT = '@-1';
 const keyOf = (from: Name, digest: Name, input: number, output: number, selector: Name | undefined): string =>
   `${from.n}/${digest.n}/${input}/${output}/${selector?.n ?? 0}`;

@@ -8,6 +8,7 @@ export function regretting(index: CacheIndex, evictions: Evictions, onRegret: ()
   return {
     linked: (from, link) => index.linked(from, link),
     addLink: (from, link, to) => index.addLink(from, link, to),
+    contentNames: (key, input) => index.contentNames(key, input),
     results: (key) => index.results(key),
     addResult(key, result) {
       evictions.restored(key);

@@ -2,11 +2,13 @@
  * What a cache export writes of a build: the key of every edge below a result, how it is reached from the keys of its inputs, and the
  * result known for it, whether it was made, found or only seen in a remote cache. Nothing is evaluated and nothing is read from disk.
  */
-import type { CacheDigest } from '../../core/digest.ts';
+import { type CacheDigest, cacheDigestOf } from '../../core/digest.ts';
 import type { EdgeServices, EdgeState } from './edge-state.ts';
+import { rootKey } from './keys.ts';
 import type { KeyRecord, KeyResult } from './ports.ts';
 
-const CONTENT_OUTPUT = -1;
+/** The wire format's name of a key that is `<digest>@<output>` here. */
+const nameOf = (key: string): CacheDigest => cacheDigestOf(key);
 
 /** Inputs come before what stands on them; `roots` are the records of the edges themselves. Keys that hold in one session only are left out. */
 export function keyRecords(
@@ -22,7 +24,7 @@ class Walk {
   readonly records: KeyRecord[] = [];
   readonly #services: EdgeServices;
   readonly #known = new Map<EdgeState, readonly KeyRecord[]>();
-  readonly #contents = new Map<string, KeyRecord>();
+  readonly #roots = new Map<CacheDigest, KeyRecord>();
 
   constructor(services: EdgeServices) {
     this.#services = services;
@@ -41,7 +43,8 @@ class Walk {
   #recordsOf(edge: EdgeState): readonly KeyRecord[] {
     const { vertex, output } = edge;
     const maps = vertex.maps.filter(({ ephemeral }) => ephemeral !== true);
-    if (vertex.inputs.length === 0) return maps.map(({ digest }) => ({ digest, output, inputs: [] }));
+    if (vertex.inputs.length === 0)
+      return maps.map(({ digest }) => ({ name: nameOf(rootKey(digest, output, false)), inputs: [] }));
     const [map] = maps;
     if (map === undefined) return [];
     const inputs = vertex.inputs.map((input, at) => {
@@ -49,21 +52,28 @@ class Walk {
       const links: { selector?: CacheDigest; record: KeyRecord }[] = this.of(
         this.#services.edgeOf(input.state, input.output),
       ).map((record) => ({ record, ...(selector === undefined ? {} : { selector }) }));
-      const content = vertex.contentKeys[at];
-      if (content !== undefined) links.push({ record: this.#content(content) });
+      for (const name of this.#rootNames(edge, at)) links.push({ record: this.#root(name) });
       return links;
     });
     if (inputs.some((links) => links.length === 0)) return [];
     const result = this.#resultOf(edge);
-    return [{ digest: map.digest, output, inputs, ...(result === undefined ? {} : { result }) }];
+    return [{ name: nameOf(`${map.digest}@${output}`), inputs, ...(result === undefined ? {} : { result }) }];
   }
 
-  #content(key: string): KeyRecord {
-    const known = this.#contents.get(key);
+  /** Other ways to reach the edge than from what its input is: from what was read of it, in this build or before. */
+  #rootNames({ vertex, keys }: EdgeState, at: number): ReadonlySet<CacheDigest> {
+    const { index } = this.#services;
+    const own = vertex.contentKeys[at];
+    const stored = keys.flatMap((key) => [...index.contentNames(key, at)]);
+    const remote = vertex.remoteCaches().flatMap((cache) => keys.flatMap((key) => [...cache.rootNames(key, at)]));
+    return new Set([...(own === undefined ? [] : [nameOf(own)]), ...stored.map(nameOf), ...remote]);
+  }
+
+  #root(name: CacheDigest): KeyRecord {
+    const known = this.#roots.get(name);
     if (known !== undefined) return known;
-    const digest = key.slice(0, key.lastIndexOf('@')) as CacheDigest; // made by contentKeyOf
-    const record: KeyRecord = { digest, output: CONTENT_OUTPUT, inputs: [] };
-    this.#contents.set(key, record);
+    const record: KeyRecord = { name, inputs: [] };
+    this.#roots.set(name, record);
     this.records.push(record);
     return record;
   }

@@ -109,6 +109,8 @@ export interface CacheIndex {
   linked(from: string, link: CacheLink): readonly string[];
   /** Remembers that `from` leads to `to`; repeating it changes nothing. */
   addLink(from: string, link: CacheLink, to: string): void;
+  /** Names by content that lead to `key` at this input. */
+  contentNames(key: string, input: number): readonly string[];
   /** Result ids stored under a key, newest first. */
   results(key: string): readonly StoredResult[];
   addResult(key: string, result: StoredResult): void;
@@ -141,6 +143,8 @@ export interface RemoteCache {
   /** Why it can answer nothing: down, refused, unreadable. */
   readonly failure: string | undefined;
   linked(from: string, link: CacheLink): readonly string[];
+  /** Names (`KeyRecord.name`) of records without inputs that lead to one of its own keys at this input, whatever the selector. */
+  rootNames(key: string, input: number): readonly CacheDigest[];
   /** Newest first; without what is known to be gone. */
   results(key: string): readonly RemoteResult[];
 }
@@ -159,9 +163,8 @@ export interface LoadedRemote {
 
 /** What a cache export needs of one key: how it is reached and what was made under it. */
 export interface KeyRecord {
-  readonly digest: CacheDigest;
-  /** -1 for a key by content. */
-  readonly output: number;
+  /** As the wire format names it: sha256 of the key's `<digest>@<output>`. */
+  readonly name: CacheDigest;
   /** Alternatives per input; a record without inputs is a root. */
   readonly inputs: readonly (readonly { readonly selector?: CacheDigest; readonly record: KeyRecord }[])[];
   /** Undefined: no result is known. */

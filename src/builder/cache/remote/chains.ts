@@ -2,7 +2,7 @@
  * Makes a configuration of what a build knows: one record per key, equal ones joined, each with its best result as a chain of layers.
  * Layers and records are sorted as BuildKit sorts them, so that the same cache gives the same bytes and an unchanged one uploads nothing.
  */
-import { type Digest, digestOf } from '../../../core/digest.ts';
+import { type Digest, digestOf, parseDigest } from '../../../core/digest.ts';
 import type { KeyRecord } from '../../solver/ports.ts';
 import type { CacheConfig, CacheLayer, ConfigInput, ConfigLayer, ConfigRecord } from './config.ts';
 
@@ -27,7 +27,7 @@ export function chainsOf(records: readonly KeyRecord[], resultOf: ReadonlyMap<Ke
       return links;
     });
     if (inputs.some((links) => links.size === 0)) continue; // what cannot be reached need not be kept
-    const digest = digestOf(`${record.digest}@${record.output}`);
+    const digest = parseDigest(record.name);
     const id = digestOf(JSON.stringify([digest, inputs.map((links) => [...links.keys()].sort())]));
     const known = joined.get(id) ?? { id, digest, inputs: inputs.map((links) => [...links.values()]), result: undefined };
     joined.set(id, known);

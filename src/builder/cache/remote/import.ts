@@ -3,7 +3,7 @@
  * why; a result that cannot be fetched is not offered again. Neither ever fails a build.
  */
 import { type Clock, nsToSeconds } from '../../../core/clock.ts';
-import type { Digest } from '../../../core/digest.ts';
+import type { CacheDigest, Digest } from '../../../core/digest.ts';
 import { BuildError } from '../../../core/errors.ts';
 import type { ContentStore, Descriptor } from '../../content/ports.ts';
 import type { SingleFlight } from '../../registry/single-flight.ts';
@@ -70,6 +70,10 @@ export class ImportedCache implements RemoteCache {
 
   linked(from: string, link: CacheLink): readonly string[] {
     return this.#indexes.flatMap((index) => index.linked(from, link));
+  }
+
+  rootNames(key: string, input: number): readonly CacheDigest[] {
+    return this.#indexes.flatMap((index) => index.rootNames(key, input));
   }
 
   /** Nothing while the breaker is open: to offer what cannot be had now would only cost the build time. */

@@ -3,7 +3,7 @@
  * stays in memory for the builds that asked for it and is never mixed with the daemon's own index. Records are reached as BuildKit
  * reaches them: a record without inputs is named by the sha256 of `<digest>@<output>`, all others by links.
  */
-import { type CacheDigest, cacheDigestOf } from '../../../core/digest.ts';
+import { type CacheDigest, cacheDigestOf, type Digest } from '../../../core/digest.ts';
 import { type CacheLink, REMOTE, type RemoteResult } from '../../solver/ports.ts';
 import type { CacheConfig, CacheLayer, ConfigRecord } from './config.ts';
 
@@ -49,6 +49,17 @@ export class RemoteIndex {
     return [...new Set(found)].map((at) => `${this.#prefix}${at}`);
   }
 
+  rootNames(key: string, input: number): readonly CacheDigest[] {
+    const found = new Set<CacheDigest>();
+    if (!key.startsWith(this.#prefix)) return [];
+    for (const at of this.#recordsOf(key))
+      for (const { link, selector } of this.#config.records[at]?.inputs[input] ?? []) {
+        const source = this.#config.records[link];
+        if (source?.inputs.length === 0 && selector === '') found.add(cacheDigest(source.digest));
+      }
+    return [...found];
+  }
+
   /** Newest first. */
   results(key: string): readonly RemoteResult[] {
     return this.#recordsOf(key)
@@ -84,6 +95,9 @@ export class RemoteIndex {
     }
   }
 }
+
+/** A record's name is a digest of a key. */
+const cacheDigest = (digest: Digest): CacheDigest => digest as string as CacheDigest;
 
 function push(map: Map<string, number[]>, key: string, value: number): void {
   const known = map.get(key);
