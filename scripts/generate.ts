@@ -11,6 +11,7 @@ import { DASHBOARDS } from '../dashboards/all.ts';
 import { dashboardJson } from '../dashboards/grafana.ts';
 import { toYaml, type YamlValue } from '../src/slo/yaml.ts';
 import { apiPage } from './generate/api-page.ts';
+import { cacheBackendsPage } from './generate/cache-backends-page.ts';
 import { cacheFaultsPage } from './generate/cache-faults-page.ts';
 import { configurationPage } from './generate/configuration-page.ts';
 import { errorsPage } from './generate/errors-page.ts';
@@ -33,6 +34,7 @@ const files = new Map<string, string>([
   ['docs/api.md', apiPage()],
   ['docs/configuration.md', configurationPage()],
   ['docs/errors.md', errorsPage()],
+  ['docs/cache-backends.md', cacheBackendsPage()],
   ['docs/cache-faults.md', cacheFaultsPage()],
 ]);
 
