@@ -6,7 +6,7 @@
  */
 import { accessSync, constants, existsSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { StepUsage } from '../events.ts';
+import type { Pressure, ResourcePressure, StepUsage } from '../events.ts';
 import { type GroupFiles, type GroupReading, read, readGroup } from './group-readings.ts';
 import { killsOnMachine, oomKillOf } from './oom.ts';
 import type { ChildExit } from './sys/ports.ts';
@@ -160,7 +160,7 @@ export class Cgroups {
   }
 }
 
-/** Counters of a slot that was used before, from where this step began. Pressure averages need no beginning; its totals do. */
+/** Counters of a slot that was used before, from where this step began. */
 function since(now: GroupReading, base: GroupReading): GroupReading {
   const grown = (value: bigint | undefined, from: bigint | undefined): bigint | undefined =>
     value === undefined || from === undefined || value < from ? value : value - from;
@@ -172,7 +172,21 @@ function since(now: GroupReading, base: GroupReading): GroupReading {
     ...(throttledNs === undefined ? {} : { throttledNs }),
     ...(readBytes === undefined ? {} : { readBytes }),
     ...(writeBytes === undefined ? {} : { writeBytes }),
+    ...(now.pressure === undefined ? {} : { pressure: pressureSince(now.pressure, base.pressure) }),
   };
+}
+
+/** Averages need no beginning; totals do. */
+function pressureSince(now: ResourcePressure, base: ResourcePressure = {}): ResourcePressure {
+  const line = (value: Pressure['some'], from: Pressure['some'] | undefined): Pressure['some'] => ({
+    avg10: value.avg10,
+    totalNs: from === undefined || value.totalNs < from.totalNs ? value.totalNs : value.totalNs - from.totalNs,
+  });
+  const entries = Object.entries(now).map(([resource, { some, full }]: [string, Pressure]) => {
+    const before = base[resource as keyof ResourcePressure];
+    return [resource, { some: line(some, before?.some), full: line(full, before?.full) }];
+  });
+  return Object.fromEntries(entries) as ResourcePressure;
 }
 
 /** Ids of all processes in a group and below it; none when it does not exist. */

@@ -52,6 +52,7 @@ test('version 1: a slot used before counts from where the last step ended', (t) 
     'memory/tag/0/memory.max_usage_in_bytes': '77\n',
     'cpuacct/tag/0/cpuacct.usage': '1000\n',
     'blkio/tag/0/blkio.throttle.io_service_bytes_recursive': '253:0 Read 4\n253:0 Write 8\n253:0 Total 12\nTotal 12\n',
+    'unified/tag/0/cpu.pressure': PSI,
   };
   const mountPoint = hierarchy(t, files);
   const slot = new Cgroups({ tag: 'tag', mountPoint }).acquire('');
@@ -61,8 +62,10 @@ test('version 1: a slot used before counts from where the last step ended', (t) 
     join(mountPoint, 'blkio/tag/0/blkio.throttle.io_service_bytes_recursive'),
     '253:0 Read 5\n253:0 Write 10\nTotal 15\n',
   );
+  writeFileSync(join(mountPoint, 'unified/tag/0/cpu.pressure'), PSI.replace('total=2500', 'total=4000'));
   const { cpuNs, memoryBytes, readBytes, writeBytes, pressure } = slot.reading() ?? {};
-  assert.deepEqual([cpuNs, memoryBytes, readBytes, writeBytes, pressure], [500n, 33, 1n, 2n, undefined]);
+  assert.deepEqual([cpuNs, memoryBytes, readBytes, writeBytes], [500n, 33, 1n, 2n]);
+  assert.deepEqual(pressure?.cpu, { some: { avg10: 0.125, totalNs: 1_500_000n }, full: { avg10: 0.05, totalNs: 0n } });
 });
 
 test('without control groups nothing is sampled', (t) => {
