@@ -254,6 +254,14 @@ const CASES: readonly Case[] = [
     expect: { reason: 'no-cache-asked' },
   },
   {
+    change: 'the text of a RUN while a remote cache is down',
+    dockerfile: 'FROM BASE AS TAG\nRUN echo TAG one\n',
+    apply: (context) => context.write('Dockerfile', context.text().replace('one', 'two')),
+    args: [[], ['--import-cache', 'type=registry,ref=127.0.0.1:9/none']],
+    step: 'RUN echo',
+    expect: { reason: 'instruction-changed', changes: [{ what: 'command', old: /one$/, new: /two$/ }] },
+  },
+  {
     change: 'the id of a secret',
     dockerfile: 'FROM BASE AS TAG\nRUN --mount=type=secret,id=one,target=/s echo TAG\n',
     apply: (context) => context.write('Dockerfile', context.text().replace('id=one', 'id=two')),
@@ -430,6 +438,17 @@ test('explain: a result that was pruned, by what and when; also for the command,
   const span = spans.find(({ name }) => name === step?.name);
   assert.equal(span?.attributes['cooper.cache.miss_detail'], step?.summary);
   assert.match((await daemon.ops('/metrics')).body, /cooper_cache_misses_total\{reason="evicted"\} [1-9]/);
+});
+
+test('explain: a remote cache that is down', { skip }, async () => {
+  await using context = await contextOf({ Dockerfile: `FROM ${base} AS down\nRUN echo down 1\nRUN echo down 2\n` });
+  const args = ['--opt', 'target=down', '--import-cache', 'type=registry,ref=127.0.0.1:9/none'];
+  const { causes } = await explain(await built(context.dir, args));
+  assert.deepEqual(
+    causes.map(({ reason }) => reason),
+    ['backend-down'],
+  );
+  assert.match(causes[0]?.summary ?? '', /127\.0\.0\.1:9/);
 });
 
 test('explain: keys that are made in another way, told after a restart', { skip }, async () => {

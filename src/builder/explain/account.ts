@@ -142,7 +142,8 @@ export class BuildAccount implements EventSink {
     if (!event.hit) return this.#explained(at, step, event);
     step.outcome = event.implied === true ? 'implied' : 'hit';
     step.location = event.location;
-    if (event.backend !== undefined) step.backend = event.backend;
+    const backend = event.cache ?? event.backend;
+    if (backend !== undefined) step.backend = backend;
     const savedNs = event.savedNs ?? this.#runBefore(step.vertex);
     if (savedNs === undefined) return event;
     step.savedNs = Number(savedNs);

@@ -51,7 +51,6 @@ const chain = (names: readonly string[]): StepRecord[] => names.map((name, at) =
 const reasons = (of: AccountRecord): string[] => of.steps.map(({ cause }) => cause?.reason ?? 'cached');
 
 for (const [what, change, summary] of [
-  ['a remote cache that is down', { reason: 'backend-down', detail: 's3 b: breaker open' }, /s3 b: breaker open/],
   ['an eviction', { reason: 'evicted', policy: 'policy 2', evictedAtMs: 0 }, /evicted by policy 2 at 1970-01-01T00:00:00Z/],
   ['no cache asked', { reason: 'no-cache-asked' }, /asked to ignore/],
 ] as const) {
@@ -64,6 +63,17 @@ for (const [what, change, summary] of [
     assert.match(cause?.summary ?? '', summary);
   });
 }
+
+test('a remote cache that is down is the cause only of steps that are as they were', () => {
+  const miss: MissRecord = { reason: 'backend-down', detail: 's3 b: breaker open' };
+  const down = (names: readonly string[]) => chain(names).map((one) => ({ ...one, miss }));
+  const before = account(chain(['[1/3] RUN a', '[2/3] RUN b', '[3/3] RUN c']));
+  assert.deepEqual(reasons(explain(down(['[1/3] RUN a', '[2/3] RUN b']), before)), ['backend-down', 'backend-down']);
+  const edited = explain(down(['[1/3] RUN a', '[2/3] RUN x', '[3/3] RUN c']), before);
+  assert.deepEqual(reasons(edited), ['backend-down', 'instruction-changed', 'parent-changed']);
+  assert.match(edited.steps[1]?.cause?.summary ?? '', /a remote cache did not answer either$/);
+  assert.equal(causeAlone(miss).summary, 's3 b: breaker open');
+});
 
 test('a change that a step only inherits is the cause of the step that had it first', () => {
   const before = account(chain(['[1/3] RUN a', '[2/3] RUN b', '[3/3] RUN c']));

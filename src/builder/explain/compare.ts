@@ -60,7 +60,7 @@ export class Comparison {
   causeOf(at: number, miss: MissRecord, files?: FileChanges): MissCause {
     const step = this.#now.steps[at] as StepRecord;
     const told = toldCause(miss);
-    if (told !== undefined) return { ...told, against: this.#before.ref };
+    if (told !== undefined) return this.#changedAnyway(at, miss, files) ?? { ...told, against: this.#before.ref };
     const before = this.#matched(at);
     if (before === undefined) return this.#cause('never-seen', [], 'no earlier build has this step');
     const own = this.#fresh(at);
@@ -76,6 +76,15 @@ export class Comparison {
       return this.#cause('parent-changed', [], undefined, { because });
     }
     return this.#unchanged(step, before, miss);
+  }
+
+  /** A step that is another one would have missed with the remote cache, too, as far as anybody can know. */
+  #changedAnyway(at: number, miss: MissRecord, files: FileChanges | undefined): MissCause | undefined {
+    if (miss.reason !== 'backend-down' || this.#matched(at) === undefined) return undefined;
+    const parent = this.#changedParent(at);
+    if (this.#fresh(at).length === 0 && (parent?.cause === undefined || parent.cause.reason === 'backend-down')) return undefined;
+    const cause = this.causeOf(at, { ...miss, reason: 'never-seen' }, files);
+    return { ...cause, summary: `${cause.summary}; a remote cache did not answer either` };
   }
 
   /** The inputs whose files differ; their lists can be compared. */

@@ -103,6 +103,9 @@ function explained({ step, name, outcome, location, backend, cause, savedNs, run
   };
 }
 
+/** Causes that are no property of a step. */
+const TOLD: ReadonlySet<MissReason> = new Set(['no-cache-asked', 'backend-down', 'evicted']);
+
 /** Steps with the same cause are one; what only follows is counted at the step it follows from. */
 function causesOf(steps: readonly StepRecord[], account: AccountRecord): FirstCause[] {
   const groups = new Map<
@@ -114,7 +117,8 @@ function causesOf(steps: readonly StepRecord[], account: AccountRecord): FirstCa
     const { cause } = step;
     if (cause === undefined || cause.because !== undefined) continue;
     const shown = cause.changes.filter(({ what }) => what !== 'instruction' && what !== 'input');
-    const key = JSON.stringify([cause.reason, shown.length > 0 ? shown : cause.reason === 'no-cache-asked' ? '' : [step.step]]);
+    const same = shown.length > 0 ? shown : TOLD.has(cause.reason) ? cause.summary : step.step;
+    const key = JSON.stringify([cause.reason, same]);
     const group = groups.get(key) ?? { cause, steps: [], follows: [] };
     groups.set(key, group);
     groupOf.set(step.step, key);
