@@ -103,6 +103,24 @@ export const ROUTING_CASES: readonly RoutingCase[] = [
       ['page', ['CooperBuildSuccessBurn']],
     ],
   },
+  {
+    name: 'a leaked secret is heard at night, whatever else is wrong with that daemon',
+    firing: [
+      ['CooperSecretLeak', a],
+      ['CooperDaemonDown', a],
+    ],
+    when: 'night',
+    notified: [
+      ['security', ['CooperSecretLeak']],
+      ['page', ['CooperDaemonDown']],
+    ],
+  },
+  {
+    name: 'a leaked secret is heard in a maintenance',
+    firing: [['CooperSecretLeak', a]],
+    when: 'maintenance',
+    notified: [['security', ['CooperSecretLeak']]],
+  },
   { name: 'a maintenance mutes pages', firing: [['CooperDaemonDown', a]], when: 'maintenance', notified: [] },
   { name: 'what only explains is shown and sent nowhere', firing: [['CooperTelemetryDropping', a]], notified: [] },
 ];

@@ -201,6 +201,14 @@ export const SYMPTOM_SCENARIOS: readonly Scenario[] = [
     at: [{ minute: 30, fires: [] }],
   },
   {
+    name: 'a secret in a layer, for an hour after it was found',
+    history: { [gauge('up')]: '1x120', [SUCCESS]: '0x120', [gauge('cooper_secret_leaks_total')]: '0x9 1x110' },
+    at: [
+      { minute: 12, fires: ['CooperSecretLeak'] },
+      { minute: 90, fires: [] },
+    ],
+  },
+  {
     name: 'a full disk',
     history: {
       [gauge('up')]: '1x60',

@@ -16,10 +16,10 @@ import {
   TELEMETRY_DROPPED,
   WORKER_OOM_KILLS,
 } from '../src/telemetry/catalog.ts';
-import { BREAKER_STATE } from '../src/telemetry/catalog-service.ts';
+import { BREAKER_STATE, SECRET_LEAKS } from '../src/telemetry/catalog-service.ts';
 import { linksOf, SITE } from './config.ts';
 
-type RootCause = 'builder' | 'cache' | 'capacity' | 'registry' | 'telemetry' | 'config';
+type RootCause = 'builder' | 'cache' | 'security' | 'capacity' | 'registry' | 'telemetry' | 'config';
 interface Symptom {
   readonly alert: string;
   readonly expr: string;
@@ -108,6 +108,15 @@ const SYMPTOMS: readonly Symptom[] = [
     summary: 'A remote cache does not answer, and builds fail.',
     description:
       'The breaker in front of the {{ $labels.backend }} cache is open on {{ $labels.instance }} and builds fail for reasons that are not theirs: the fallback does not carry.',
+  },
+  {
+    alert: 'CooperSecretLeak',
+    expr: `sum by (instance) (increase(${SECRET_LEAKS.name}{${job}}[1h])) > 0.5`,
+    severity: 'critical',
+    rootCause: 'security',
+    summary: 'The value of a secret was found in the result of a build step.',
+    description:
+      '{{ $value | printf "%.0f" }} files with secrets in them on {{ $labels.instance }} in the last hour; `cooper audit --type secret-leak` names build, secret and path. The secret must be replaced.',
   },
   {
     alert: 'CooperWorkerOomKills',

@@ -201,6 +201,8 @@ export type BuildEvent =
         readonly ranges: readonly SourceRange[];
       };
     })
+  /** The value of a secret the step was given stands in what it leaves behind. The value is never told. */
+  | (OfStep & { readonly type: 'secret-leaked'; readonly id: string; readonly path: string; readonly refused: boolean })
   /** A step was given, or asked for and did not get, a secret, an ssh agent or an entitlement. `id` names it; a value is never here. */
   | (OfStep & { readonly type: 'sensitive-use'; readonly kind: SensitiveKind; readonly id: string; readonly granted: boolean })
   | (OfStep & {

@@ -8,7 +8,7 @@ import type { VertexDigest } from '../core/digest.ts';
 import { assertNever, ERROR_KINDS, type ErrorKind, GRPC } from '../core/errors.ts';
 import * as catalog from './catalog.ts';
 import * as cicd from './catalog-cicd.ts';
-import { FIRST_ARTIFACT } from './catalog-service.ts';
+import { FIRST_ARTIFACT, SECRET_LEAKS } from './catalog-service.ts';
 
 import type { ExemplarLabels, Metrics } from './metrics.ts';
 import { countEnd, countResources, showRunning } from './step-resources.ts';
@@ -163,6 +163,9 @@ function onEvent(out: Out, build: BuildState, event: LaterEvent): void {
       return;
     case 'step-log':
       if (firstSeen(out.counted, event.data)) metrics.add(catalog.STEP_LOG_BYTES, {}, event.data.byteLength);
+      return;
+    case 'secret-leaked':
+      metrics.add(SECRET_LEAKS, {});
       return;
     case 'step-warning':
       build.warnings += 1;

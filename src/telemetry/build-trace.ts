@@ -292,6 +292,8 @@ function recordStep(step: StepTrace, event: StepEvent): void {
       return addEvent(step, 'warning', event.atNs, { 'cooper.warning': event.short });
     case 'sensitive-use':
       return addEvent(step, `${event.kind} ${event.granted ? 'used' : 'refused'}`, event.atNs, { 'cooper.audit.id': event.id });
+    case 'secret-leaked':
+      return addEvent(step, 'secret leaked', event.atNs, { 'cooper.audit.id': event.id, 'cooper.audit.path': event.path });
     case 'step-log':
     case 'step-resources': // the finished step tells the sum; a sample a second would crowd out the picture
       return;

@@ -30,7 +30,7 @@ export const KNOWN_REGISTRIES = [
   'registry.k8s.io',
 ] as const;
 export const AUDIT_TYPES = [
-  ...['secret', 'ssh', 'entitlement'],
+  ...['secret', 'ssh', 'entitlement', 'secret-leak'],
   ...['prune', 'drain', 'config-reload', 'slo-adjustment', 'history-delete', 'build-cancel'],
   'denied',
 ] as const;
@@ -134,6 +134,12 @@ export const AUDIT_EVENTS = declare('counter', 'cooper_audit_events_total', {
   help: 'Records of the audit log: uses of secrets, ssh agents and entitlements, acts of administrators, refused requests (M7).',
   labels: { type: AUDIT_TYPES },
   example: 'sum by (type) (increase(cooper_audit_events_total[1h])) > 0',
+});
+export const SECRET_LEAKS = declare('counter', 'cooper_secret_leaks_total', {
+  unit: 'count',
+  help: 'Secrets whose value was found in what a step left behind, one per secret and file; each is a secret to replace (F2).',
+  labels: {},
+  example: 'increase(cooper_secret_leaks_total[1h]) > 0',
 });
 
 // ---- registries
@@ -248,6 +254,7 @@ export const SERVICE_METRICS: readonly MetricSpec[] = [
   CANARY_DURATION,
   CANARY_LAST_SUCCESS,
   AUDIT_EVENTS,
+  SECRET_LEAKS,
   REGISTRY_DURATION,
   RATE_LIMIT_REMAINING,
   RATE_LIMIT,

@@ -67,7 +67,7 @@ test('every alert reaches the receiver of its severity', { skip: skipRoutes }, (
       'routes',
       'test',
       '--config.file=alerts/alertmanager.yml',
-      `--verify.receivers=${RECEIVER[labels.severity ?? '']}`,
+      `--verify.receivers=${labels.root_cause === 'security' ? 'security' : RECEIVER[labels.severity ?? '']}`,
       ...pairs,
     ]);
     assert.ok(ok, `${alert}: ${output}`);

@@ -52,6 +52,7 @@ function stepProgress({ build, clock, sink }: StepScope, step: VertexDigest): St
       sink.emit({ type: 'step-phase', build, step, atNs: clock.nowNs(), phase, startedAtNs }),
     usage: (_usage: StepUsage) => {}, // an internal step runs no process
     used: (kind, id, granted) => sink.emit({ type: 'sensitive-use', build, step, atNs: clock.nowNs(), kind, id, granted }),
+    leaked: () => {}, // an internal step is given no secret
     resources: () => {},
     status(id, options = {}): StatusLine {
       const startedAtNs = clock.nowNs();

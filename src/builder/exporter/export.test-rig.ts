@@ -55,6 +55,7 @@ export function recordedProgress(): { readonly progress: StepProgress; readonly 
     resources: () => {},
     usage: () => undefined,
     used: () => undefined,
+    leaked: () => undefined,
     phase: () => undefined,
     status(id) {
       const at = lines.push(id) - 1;

@@ -16,6 +16,9 @@ export type ReadSecret = (
   traceparent?: string,
 ) => Promise<Uint8Array | undefined>;
 
+/** `fail` ends the step, `warn` tells the user and the operator, `off` does not look. */
+export type SecretLeaks = 'fail' | 'warn' | 'off';
+
 export interface AgentSocket {
   /** As in the mount; empty is the client's default agent. */
   readonly id: string;
@@ -40,6 +43,8 @@ export interface OpDeps {
   readonly sys: Sys;
   readonly readSecret: ReadSecret;
   readonly openAgent: OpenAgent;
+  /** What happens to a step whose result holds the value of a secret it was given. */
+  readonly secretLeaks: SecretLeaks;
   /** Ops of kind `source`: source.ts. */
   readonly source: (vertex: Vertex) => Op;
   /** What an op without a platform means. */

@@ -9,6 +9,7 @@ import type { SandboxFile, SandboxMount } from '../worker/ports.ts';
 import { resolveInRoot } from '../worker/root-path.ts';
 import { MOUNT } from '../worker/sys/ports.ts';
 import type { OpDeps } from './deps.ts';
+import type { SecretValue } from './redact.ts';
 import { openResult, UNTYPED } from './results.ts';
 
 export interface PreparedMounts {
@@ -17,6 +18,8 @@ export interface PreparedMounts {
   /** Sorted by destination, so that parents come first. */
   readonly mounts: readonly SandboxMount[];
   readonly files: readonly SandboxFile[];
+  /** Directories with what the step may have changed of its outputs. */
+  readonly changes: readonly string[];
   /** Freezes what becomes an output; one result per output index, in order. Call at most once. */
   commit(): Promise<Result[]>;
 }
@@ -27,8 +30,8 @@ export interface ExecInfo {
   readonly args: readonly string[];
   /** Cache mounts begin empty. */
   readonly ignoreCache: boolean;
-  /** Values of secrets, collected here so that the output can be cleaned of them. */
-  readonly secrets: Uint8Array[];
+  /** Secrets, collected here so that the output can be cleaned of them and the result searched for them. */
+  readonly secrets: SecretValue[];
 }
 
 const O_PATH = 0o10000000;
@@ -77,6 +80,7 @@ class Preparation {
       readonlyRoot: this.#root.readonly,
       mounts: this.#mounts.sort((a, b) => (a.destination < b.destination ? -1 : a.destination > b.destination ? 1 : 0)),
       files: this.#files,
+      changes: [...this.#outputs.values()].flatMap((output) => ('mutable' in output ? [output.mutable.changes] : [])),
       commit: () => this.#commit(),
     };
   }
@@ -170,7 +174,7 @@ class Preparation {
       if (options.optional) return;
       throw secretMissing(options.ID);
     }
-    this.#info.secrets.push(data);
+    this.#info.secrets.push({ id: options.ID, value: data });
     const { uid, gid, mode } = options;
     this.#files.push({ destination: this.#destination(mount), data, uid, gid, mode });
   }

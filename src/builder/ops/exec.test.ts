@@ -256,3 +256,40 @@ test('what a read-only root must not have is refused, its mount points are made 
   assert.deepEqual(await readView(ran.results[0] as Snapshot), { y: 'y\n' });
   assert.equal(readFileSync('/proc/self/mounts', 'utf8').includes(rig.deps.tempDir), false);
 });
+
+test('a secret that a step copies into its result is named with its path, whole or cut by the end of a chunk', {
+  skip,
+}, async (t) => {
+  const rig = await openOpsRig(t);
+  rig.secrets.set('token', 'hunter2-s3cret');
+  rig.secrets.set('pin', '1234567');
+  const mount = (id: string) => ({
+    input: -1n,
+    dest: `/run/secrets/${id}`,
+    mountType: MountType.SECRET,
+    secretOpt: { ID: id, mode: 0o400 },
+  });
+  const leave = [
+    'mkdir /d; cat /run/secrets/token > /d/npmrc; cat /run/secrets/pin > /pin; ln -s /run/secrets/token /link',
+    'head -c 1048570 /dev/zero > /cut; cat /run/secrets/token >> /cut; mkfifo /pipe',
+  ].join('; ');
+  const ran = await rig.run(sh(leave, [mount('token'), mount('pin')]), [rig.base]);
+  const leaks = ran.used.filter((line) => line.startsWith('leak'));
+  assert.deepEqual(leaks.sort(), ['leak of token in /cut', 'leak of token in /d/npmrc']); // seven digits stand anywhere by chance
+  assert.deepEqual((await rig.run(sh('cat /run/secrets/token > /dev/null', [mount('token')]), [rig.base])).used, [
+    'secret token true',
+  ]);
+});
+
+test('a step that leaves a secret fails when that is what the operator wants, and nothing is searched when it is switched off', {
+  skip,
+}, async (t) => {
+  const rig = await openOpsRig(t);
+  rig.secrets.set('token', 'hunter2-s3cret');
+  const secret = { input: -1n, dest: '/t', mountType: MountType.SECRET, secretOpt: { ID: 'token', mode: 0o400 } };
+  const leave = sh('cat /t > /kept', [secret]);
+  Object.assign(rig.deps, { secretLeaks: 'fail' });
+  await assert.rejects(rig.run(leave, [rig.base]), failed('denied', 'the step leaves the value of secret token in /kept'));
+  Object.assign(rig.deps, { secretLeaks: 'off' });
+  assert.deepEqual((await rig.run(leave, [rig.base])).used, ['secret token true']);
+});

@@ -9,7 +9,8 @@ import type { OpDeps } from './deps.ts';
 import { execCacheMap } from './exec-key.ts';
 import { type PreparedMounts, prepareMounts, secretMissing } from './exec-mounts.ts';
 import { goQuote } from './go-quote.ts';
-import { redactor } from './redact.ts';
+import { redactor, type SecretValue } from './redact.ts';
+import { lookForSecrets } from './secret-leaks.ts';
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const KILLED = 128 + 9;
@@ -34,7 +35,7 @@ class Execution {
   readonly #meta: Meta;
   readonly #context: OpContext;
   readonly #deps: OpDeps;
-  readonly #secrets: Uint8Array[] = [];
+  readonly #secrets: SecretValue[] = [];
 
   constructor(vertex: Vertex, exec: ExecOp, meta: Meta, context: OpContext, deps: OpDeps) {
     this.#vertex = vertex;
@@ -60,6 +61,7 @@ class Execution {
     const exit = await this.#phase('run', () => this.#runProcess(mounts, env));
     this.#context.progress.usage(exit.usage);
     this.#check(exit);
+    await lookForSecrets(mounts.changes, this.#secrets, this.#context, this.#deps);
     return await this.#phase('commit', () => mounts.commit());
   }
 
@@ -76,8 +78,9 @@ class Execution {
     const { progress } = this.#context;
     if (this.#exec.network === NetMode.HOST) progress.used('entitlement', 'network.host', true);
     if (this.#exec.security === SecurityMode.INSECURE) progress.used('entitlement', 'security.insecure', true);
-    const out = redactor(this.#secrets, (data) => progress.log(1, data));
-    const err = redactor(this.#secrets, (data) => progress.log(2, data));
+    const values = this.#secrets.map(({ value }) => value);
+    const out = redactor(values, (data) => progress.log(1, data));
+    const err = redactor(values, (data) => progress.log(2, data));
     try {
       const onOutput: SandboxSpec['onOutput'] = (stream, data) => (stream === 1 ? out : err).push(data);
       return await this.#deps.sandbox.run(this.#sandboxSpec(mounts, env, onOutput));
@@ -126,7 +129,7 @@ class Execution {
       const value = await this.#deps.readSecret(this.#context.sessions(), ID, this.#context.signal, traceparent);
       this.#context.progress.used('secret', ID, value !== undefined);
       if (value === undefined && !optional) throw secretMissing(ID);
-      if (value !== undefined) this.#secrets.push(value);
+      if (value !== undefined) this.#secrets.push({ id: ID, value });
       env.push(`${name}=${Buffer.from(value ?? []).toString()}`);
     }
     return env;

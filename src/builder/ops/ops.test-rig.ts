@@ -112,6 +112,7 @@ export async function openOpsRig(t: TestContext): Promise<OpsRig> {
     platform: create(PlatformSchema, { OS: 'linux', Architecture: 'amd64' }),
     workerId: 'worker',
     tempDir,
+    secretLeaks: 'warn',
   };
   const base = await step(snapshots, undefined, (at) => makeRootfs(at));
   held.push(sandbox, base);
@@ -148,6 +149,7 @@ export async function openOpsRig(t: TestContext): Promise<OpsRig> {
             usage = told;
           },
           used: (kind, id, granted) => used.push(`${kind} ${id} ${granted}`),
+          leaked: (id, path, refused) => used.push(`leak of ${id} in ${path}${refused ? ' refused' : ''}`),
         },
       };
       const text = (wanted: 1 | 2): string =>

@@ -3,6 +3,12 @@
  * and long lines of values with several lines (keys in PEM form are printed line by line).
  */
 
+/** A secret as a client gave it. */
+export interface SecretValue {
+  readonly id: string;
+  readonly value: Uint8Array;
+}
+
 export interface Redactor {
   push(data: Uint8Array): void;
   /** Hands over what was held back; call it when the stream has ended. */
@@ -14,7 +20,7 @@ const MIN_VALUE_BYTES = 3; // shorter ones stand everywhere by chance
 const MIN_LINE_BYTES = 8;
 
 export function redactor(secrets: readonly Uint8Array[], deliver: (data: Uint8Array) => void): Redactor {
-  const needles = needlesOf(secrets);
+  const needles = needlesOf(secrets, MIN_VALUE_BYTES);
   if (needles.length === 0) return { push: deliver, flush: () => {} };
   let held = Buffer.alloc(0);
   return {
@@ -30,14 +36,14 @@ export function redactor(secrets: readonly Uint8Array[], deliver: (data: Uint8Ar
   };
 }
 
-/** Longest first, so that a value is taken whole before a line of it is. */
-function needlesOf(secrets: readonly Uint8Array[]): Buffer[] {
+/** What to look for: values of `minBytes` and more and their long lines. Longest first, so that a value is taken whole before a line of it is. */
+export function needlesOf(secrets: readonly Uint8Array[], minBytes: number): Buffer[] {
   const found = new Set<string>();
   for (const secret of secrets) {
     const text = Buffer.from(secret)
       .toString('latin1')
       .replace(/[\r\n]+$/, '');
-    if (text.length >= MIN_VALUE_BYTES) found.add(text);
+    if (text.length >= minBytes) found.add(text);
     for (const line of text.split(/\r?\n/)) if (line.length >= MIN_LINE_BYTES && line !== text) found.add(line);
   }
   return [...found].map((text) => Buffer.from(text, 'latin1')).sort((a, b) => b.length - a.length);

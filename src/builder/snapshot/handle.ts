@@ -105,6 +105,10 @@ export class WritableSnapshot implements MutableSnapshot {
     return hidden ? undefined : this.#core.trees.treeOf(this.id);
   }
 
+  get changes(): string {
+    return this.#core.trees.treeOf(this.id);
+  }
+
   get below(): readonly string[] {
     return this.#core.chainOf(this.#parent).map((id) => this.#core.trees.treeOf(id));
   }

@@ -61,6 +61,8 @@ export interface MutableSnapshot extends AsyncDisposable {
    * called, files may be put straight into it: it is then the upper directory of an overlay that nobody has mounted.
    */
   readonly layer?: string | undefined;
+  /** Where what this snapshot changes can be read until it is committed; without overlayfs everything it holds. */
+  readonly changes: string;
   /** Directories of the layers it lies on, lowest first. No inode may be in two layers of a stack; tree/shared-files.ts says why. */
   readonly below: readonly string[];
   /** The writable merged tree; mounted on first use, unmounted by commit or disposal. */

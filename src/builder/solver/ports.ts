@@ -56,6 +56,8 @@ export interface StepProgress {
   usage(usage: StepUsage): void;
   /** Tells auditors that the step was given (or refused) something by name; never the value. */
   used(kind: SensitiveKind, id: string, granted: boolean): void;
+  /** The value of secret `id` stands in what the step leaves behind, at `path`; `refused` when the step fails because of it. */
+  leaked(id: string, path: string, refused: boolean): void;
   /** What the step uses now. */
   resources(sample: ResourceSample): void;
 }

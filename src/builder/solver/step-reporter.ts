@@ -31,6 +31,10 @@ type Interval = 'untouched' | 'open' | 'closed';
 
 const MAX_REPLAYED_LOG_BYTES = 256 * 1024;
 const MAX_REPLAYED_EVENTS = 2_000;
+/** What late-comers are not told again: output, and what was counted when it happened. */
+const ONLY_LIVE: ReadonlySet<string> = new Set(['step-log', 'sensitive-use', 'secret-leaked']);
+const LEAK_ADVICE =
+  'Whoever has the image has the secret. Use it where it is mounted, do not copy it, and let tools forget it in the same step.';
 const STATUS_EVERY_NS = 100_000_000n;
 
 export class StepReporter {
@@ -64,6 +68,10 @@ export class StepReporter {
         this.#usage = usage;
       },
       used: (kind, id, granted) => this.#tell({ type: 'sensitive-use', atNs: this.#clock.nowNs(), kind, id, granted }),
+      leaked: (id, path, refused) => {
+        this.#tell({ type: 'secret-leaked', atNs: this.#clock.nowNs(), id, path, refused });
+        if (!refused) this.warn(`the value of secret ${id} is in the result, at ${path}`, LEAK_ADVICE);
+      },
       resources: (sample) => this.#tell({ type: 'step-resources', atNs: sample.atNs, sample }),
     };
     return this.#progress;
@@ -200,7 +208,7 @@ export class StepReporter {
     if (body.type === 'step-resources') this.#missed = this.#missed.filter(({ type }) => type !== 'step-resources');
     this.#missed.push(body);
     if (body.type === 'step-finished') {
-      this.#missed = this.#missed.filter(({ type }) => type !== 'step-log' && type !== 'sensitive-use'); // late-comers are shown how it ended
+      this.#missed = this.#missed.filter(({ type }) => !ONLY_LIVE.has(type)); // late-comers are shown how it ended
       this.#missedLogBytes = 0;
     }
     while (this.#missedLogBytes > MAX_REPLAYED_LOG_BYTES || this.#missed.length > MAX_REPLAYED_EVENTS) this.#forgetOldest();

@@ -89,6 +89,7 @@ export function contextOf(
       resources: () => {},
       usage: () => undefined,
       used: () => undefined,
+      leaked: () => undefined,
       phase: () => undefined,
       status(id) {
         const at = lines.push(id) - 1;

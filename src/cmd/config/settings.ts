@@ -306,6 +306,12 @@ export const SETTINGS: readonly Setting[] = [
       max: 100,
     },
   ),
+  live(
+    'cooper.secrets.leaks',
+    'text',
+    'What happens when the value of a secret is found in what a step leaves behind: fail the step, warn, or off (do not look).',
+    { default: 'warn', choices: ['fail', 'warn', 'off'] },
+  ),
   live('cooper.drain-timeout', 'duration', 'How long running builds may go on after SIGTERM before they are cancelled.', {
     default: '30s',
   }),

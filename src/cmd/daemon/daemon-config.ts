@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CacheEntry, DEFAULT_LIMITS } from '../../builder/cache/remote/remote-caches.ts';
+import type { SecretLeaks } from '../../builder/ops/deps.ts';
 import type { RegistryHostConfig } from '../../builder/registry/endpoints.ts';
 import type { RuntimeChoice } from '../../builder/worker/runtime.ts';
 import { BuildError } from '../../core/errors.ts';
@@ -55,6 +56,7 @@ export interface DaemonConfig {
   readonly audit: { readonly dir: string; readonly limits: AuditLimits } | undefined;
   /** False: nothing of builds is counted, traced or audited. */
   readonly telemetry: boolean;
+  readonly secretLeaks: SecretLeaks;
   readonly maxLogBytes: number;
 }
 
@@ -123,6 +125,7 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     otlpEndpoint: text('cooper.otlp.endpoint'),
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
     audit: auditOf(values, root, diskSizeOf),
+    secretLeaks: (text('cooper.secrets.leaks') ?? 'warn') as SecretLeaks,
     telemetry: (values.get('cooper.telemetry.enabled') as boolean | undefined) ?? true,
     reproducePercent: number('cooper.reproducibility.sample-percent', 0),
     canary: canaryOf(values),

@@ -221,6 +221,7 @@ export async function startDaemon(
     tempDir,
     readSecret: secrets,
     openAgent: agentOpener(sessions),
+    secretLeaks: config.secretLeaks,
   });
   const slots = config.maxParallelism === 0 ? availableParallelism() : config.maxParallelism;
   const solver = stack.use(

@@ -64,6 +64,17 @@ export class AuditLog implements AuditSink, EventSink, AsyncDisposable {
       const who = event.client ?? this.#clientOf(event.build);
       const time = rfc3339(event.atNs);
       this.#enqueue({ time, type: 'denied', outcome: 'refused', who, what: event.what, ...this.#ofBuild(event.build) });
+    } else if (event.type === 'secret-leaked') {
+      this.#enqueue({
+        time: rfc3339(event.atNs),
+        type: 'secret-leak',
+        outcome: event.refused ? 'refused' : 'failed',
+        who: this.#clientOf(event.build),
+        what: event.id,
+        ...this.#ofBuild(event.build),
+        step: event.step,
+        detail: event.path,
+      });
     } else if (event.type === 'sensitive-use') {
       this.#enqueue({
         time: rfc3339(event.atNs),

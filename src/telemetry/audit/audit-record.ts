@@ -4,7 +4,7 @@
  */
 import type { AdminAct, Client, SensitiveKind } from '../../builder/events.ts';
 
-export type AuditType = SensitiveKind | AdminAct | 'denied' | 'gap';
+export type AuditType = SensitiveKind | 'secret-leak' | AdminAct | 'denied' | 'gap';
 export interface AuditRecord {
   /** RFC 3339, UTC. */
   readonly time: string;
