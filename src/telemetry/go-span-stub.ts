@@ -14,10 +14,18 @@ const NO_TRACE = '0'.repeat(32);
 const NO_SPAN = '0'.repeat(16);
 
 export function goSpanStubs(spans: readonly FinishedSpan[]): Uint8Array {
-  return new TextEncoder().encode(spans.map((span) => `${JSON.stringify(stubOf(span, spans))}\n`).join(''));
+  const children = new Map<string, number>();
+  for (const { parentSpanId = '' } of spans) children.set(parentSpanId, (children.get(parentSpanId) ?? 0) + 1);
+  const resources = new Map<Attributes, object[]>(); // one object for all spans of a process
+  const lines = spans.map((span) => {
+    const resource = resources.get(span.resource) ?? attributesOf(span.resource);
+    resources.set(span.resource, resource);
+    return `${JSON.stringify(stubOf(span, children.get(span.spanId) ?? 0, resource))}\n`;
+  });
+  return new TextEncoder().encode(lines.join(''));
 }
 
-function stubOf(span: FinishedSpan, all: readonly FinishedSpan[]): object {
+function stubOf(span: FinishedSpan, childCount: number, resource: object[]): object {
   const scope = { Name: span.scope, Version: '', SchemaURL: '', Attributes: null };
   return {
     Name: span.name,
@@ -45,8 +53,8 @@ function stubOf(span: FinishedSpan, all: readonly FinishedSpan[]): object {
     DroppedAttributes: 0,
     DroppedEvents: 0,
     DroppedLinks: 0,
-    ChildSpanCount: all.length > 1000 ? 0 : all.filter(({ parentSpanId }) => parentSpanId === span.spanId).length,
-    Resource: attributesOf(span.resource),
+    ChildSpanCount: childCount,
+    Resource: resource,
     InstrumentationScope: scope,
     InstrumentationLibrary: scope,
   };

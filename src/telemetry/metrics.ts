@@ -17,6 +17,7 @@ type AnyRegistry = Registry<typeof Registry.PROMETHEUS_CONTENT_TYPE | typeof Reg
 type Instrument = Counter | Gauge | Histogram;
 interface Registered {
   readonly spec: MetricSpec;
+  readonly names: readonly string[];
   readonly instrument: Instrument;
   /** Label sets in use, as text; bounded by the spec's budget. */
   readonly known: Map<string, Labels>;
@@ -160,11 +161,16 @@ export class Metrics {
       labelNames: Object.keys(spec.labels),
       registers: [this.#registry],
     };
-    const registered: Registered = { spec, instrument: instrumentOf(spec, options), known: new Map() };
+    const registered: Registered = {
+      spec,
+      names: Object.keys(spec.labels),
+      instrument: instrumentOf(spec, options),
+      known: new Map(),
+    };
     this.#registered.set(spec.name, registered);
     if (spec.series.length === 0) registered.instrument.remove({}); // without labels it would start at 0
     for (const labels of spec.series) {
-      registered.known.set(keyOf(spec, labels), labels);
+      registered.known.set(keyOf(registered.names, labels), labels);
       initialise(registered.instrument, labels);
     }
   }
@@ -177,8 +183,8 @@ export class Metrics {
 
   /** The label set to use: each value inside its closed set, the whole inside the budget. */
   #fit(found: Registered, labels: Labels): Labels {
-    const { spec, known } = found;
-    const key = keyOf(spec, labels);
+    const { spec, names, known } = found;
+    const key = keyOf(names, labels);
     const hit = known.get(key);
     if (hit !== undefined) return hit;
     const fitted: Record<string, string> = {};
@@ -188,7 +194,7 @@ export class Metrics {
       if (!allowed) this.#overflow('unknown_value');
       fitted[name] = allowed ? value : OTHER;
     }
-    const fittedKey = keyOf(spec, fitted);
+    const fittedKey = keyOf(names, fitted);
     const existing = known.get(fittedKey);
     if (existing !== undefined) return existing;
     if (known.size < spec.maxSeries) {
@@ -204,10 +210,12 @@ export class Metrics {
   }
 }
 
-const keyOf = (spec: MetricSpec, labels: Labels): string =>
-  Object.keys(spec.labels)
-    .map((name) => labels[name] ?? OTHER)
-    .join('\0');
+/** On the way of every observation, so without arrays. */
+function keyOf(names: readonly string[], labels: Labels): string {
+  let key = '';
+  for (const name of names) key += `${labels[name] ?? OTHER}\0`;
+  return key;
+}
 
 function instrumentOf(
   spec: MetricSpec<MetricKind>,
