@@ -3,6 +3,7 @@
  * the client come from the store, images by digest; whatever cannot be had again is a reason why there is no verdict, never a verdict.
  */
 import { randomBytes } from 'node:crypto';
+import { create } from '@bufbuild/protobuf';
 import { type Clock, rfc3339 } from '../../core/clock.ts';
 import { parseDigest } from '../../core/digest.ts';
 import { BuildError } from '../../core/errors.ts';
@@ -13,7 +14,7 @@ import type { ContentStore } from '../content/ports.ts';
 import type { Bridge, Frontend, FrontendRef, FrontendRequest, FrontendResult } from '../frontend/ports.ts';
 import type { History } from '../history/history.ts';
 import { parseDefinition, type Vertex } from '../llb/definition.ts';
-import { type Definition, MountType, type OpMetadata } from '../proto/gen/pb/ops_pb.ts';
+import { type Definition, MountType, type OpMetadata, OpMetadataSchema } from '../proto/gen/pb/ops_pb.ts';
 import type { Snapshots } from '../snapshot/ports.ts';
 import { type Difference, diffImages } from './image-diff.ts';
 import { isClientSource, type LocalResults } from './local-results.ts';
@@ -215,8 +216,7 @@ async function resultOf({ results, multiPlatform, metadata }: Recipe, bridge: Br
 function runAnew(definition: Definition): Definition {
   const metadata: Record<string, OpMetadata> = { ...definition.metadata };
   for (const { digest, op } of parseDefinition(definition).vertices) {
-    const known = metadata[digest];
-    if (op.op.case !== 'source' && known !== undefined) metadata[digest] = { ...known, ignoreCache: true };
+    if (op.op.case !== 'source') metadata[digest] = { ...(metadata[digest] ?? create(OpMetadataSchema)), ignoreCache: true };
   }
   return { ...definition, metadata };
 }
