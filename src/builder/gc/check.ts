@@ -21,7 +21,7 @@ export interface CheckReport {
 }
 export interface CheckedStores {
   readonly content: Pick<DiskContentStore, 'list' | 'inspect' | 'quarantine' | 'strays' | 'quarantineStray' | 'isLeased'>;
-  readonly snapshots: Pick<Snapshots, 'usage' | 'check'>;
+  readonly snapshots: Pick<Snapshots, 'usage' | 'check' | 'has'>;
   readonly index: Pick<KeyIndex, 'resultIds' | 'removed'>;
   readonly metadata: Metadata;
 }
@@ -41,7 +41,7 @@ export async function checkStores(
     ...(await blobFindings(stores.content, blobs, repair, signal)),
     ...(await strayFindings(stores.content, repair)),
     ...(await stores.snapshots.check({ repair })),
-    ...(await keyFindings(stores, repair)),
+    ...keyFindings(stores, repair),
   ];
   return {
     findings,
@@ -92,13 +92,20 @@ async function strayFindings(content: CheckedStores['content'], repair: boolean)
   return findings;
 }
 
-async function keyFindings({ index, snapshots }: CheckedStores, repair: boolean): Promise<CheckFinding[]> {
-  const known = new Set((await snapshots.usage()).map(({ id }) => id));
-  return index
-    .resultIds()
-    .filter((id) => /^[0-9a-z]+$/.test(id) && !known.has(id))
-    .map((id) => {
-      if (repair) index.removed(id);
-      return { kind: 'key-dangling', subject: id, detail: 'a cache key leads to a result that is gone', repaired: repair };
-    });
+function keyFindings({ index, snapshots }: Pick<CheckedStores, 'index' | 'snapshots'>, repair: boolean): CheckFinding[] {
+  return danglingIds(index, snapshots).map((id) => {
+    if (repair) index.removed(id);
+    return { kind: 'key-dangling', subject: id, detail: 'a cache key leads to a result that is gone', repaired: repair };
+  });
+}
+
+/** Results of keys that are no snapshot; names of remote results have another form. */
+const danglingIds = (index: Pick<KeyIndex, 'resultIds'>, snapshots: Pick<Snapshots, 'has'>): string[] =>
+  index.resultIds().filter((id) => /^[0-9a-z]+$/.test(id) && !snapshots.has(id));
+
+/** At start: what a kill left between the removal of a record and that of its keys. Returns how many. */
+export function dropDanglingKeys(index: Pick<KeyIndex, 'resultIds' | 'removed'>, snapshots: Pick<Snapshots, 'has'>): number {
+  const ids = danglingIds(index, snapshots);
+  for (const id of ids) index.removed(id);
+  return ids.length;
 }

@@ -71,6 +71,11 @@ export class NamedDirectories {
     return this.#held.has(record);
   }
 
+  /** The directory that a frozen state is of; undefined for any other record, or when it is gone. */
+  directoryOf(record: SnapshotRecord): SnapshotRecord | undefined {
+    return record.name?.startsWith(FROZEN) ? this.#core.records.get(record.name.slice(FROZEN.length)) : undefined;
+  }
+
   /** A named directory is about to be removed. */
   forget(record: SnapshotRecord): void {
     this.#supersede(this.#frozen.get(record));

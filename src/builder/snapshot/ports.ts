@@ -140,6 +140,8 @@ export interface Snapshots {
     sharing: 'shared' | 'private' | 'locked',
     options: RecordOptions & { readonly parent?: Snapshot; readonly fresh?: boolean; readonly signal: AbortSignal },
   ): Promise<NamedDirectory>;
+  /** True while there is a record of that id. */
+  has(id: string): boolean;
   /** Every record with what it holds on disk: the blocks of its directory and its blobs, what several share counted once. */
   usage(): Promise<SnapshotUsage[]>;
   /** Removes a record and its blobs unless it is in use or has children; false when it was kept. */

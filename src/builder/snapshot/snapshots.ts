@@ -8,7 +8,7 @@ import { Breather } from '../../core/breather.ts';
 import type { Clock } from '../../core/clock.ts';
 import type { CacheDigest, DiffId, Digest } from '../../core/digest.ts';
 import { BuildError } from '../../core/errors.ts';
-import { taskRef, type WorkerPool } from '../../core/worker-pool.ts';
+import type { WorkerPool } from '../../core/worker-pool.ts';
 import type { DiskContentStore } from '../content/content-store.ts';
 import type { Metadata } from '../metadata/ports.ts';
 import type { Sys } from '../worker/sys/ports.ts';
@@ -35,14 +35,8 @@ import type {
 } from './ports.ts';
 import { leftovers, unmountBelow } from './reconcile.ts';
 import { type SnapshotRecord, SnapshotRecords } from './records.ts';
-import type { UsageArgs } from './tree/usage-task.ts';
-import { directoryOf } from './trees.ts';
+import { Sizes } from './sizes.ts';
 import { Unpacker, type UnpackOptions } from './unpack.ts';
-
-const usageTask = taskRef<UsageArgs, number[]>(new URL('./tree/usage-task.ts', import.meta.url), 'diskUsage');
-
-/** Directories that one task walks: a list of all of a large store would block the loop while it is handed over. */
-const MEASURED_AT_ONCE = 1_000;
 
 /** A layer of an image can hold a whole operating system with its data; a bomb wants more. */
 const DEFAULT_LIMITS: SnapshotLimits = { maxLayerBytes: 256 * 1024 ** 3, maxLayerEntries: 10_000_000 };
@@ -110,6 +104,7 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
   readonly #checksums: Checksums;
   readonly #unpacker: Unpacker;
   readonly #named: NamedDirectories;
+  readonly #sizes: Sizes;
 
   constructor(core: SnapshotCore, metadata: Metadata, recovered: OpenedSnapshots['recovered']) {
     this.#core = core;
@@ -119,6 +114,7 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
     this.#checksums = new Checksums(core);
     this.#unpacker = new Unpacker(core);
     this.#named = new NamedDirectories(core, this);
+    this.#sizes = new Sizes(core, (record) => this.#named.isHeld(record));
   }
 
   get snapshotter(): 'overlay' | 'native' {
@@ -174,26 +170,20 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
     return this.#checksums.of(record, selectors, signal);
   }
 
+  has(id: string): boolean {
+    return this.#core.records.get(id) !== undefined;
+  }
+
   async usage(): Promise<SnapshotUsage[]> {
-    const all = [...this.#core.records.all()];
-    await this.#measure(all.filter((record) => record.sizeBytes === undefined));
+    await this.#sizes.refresh();
     const breather = new Breather();
     const counted = new Set<Digest>();
     const usage: SnapshotUsage[] = [];
-    for (const record of all) {
-      usage.push(usageOf(record, counted));
+    for (const record of [...this.#core.records.all()]) {
+      usage.push(usageOf(record, counted, this.#named.directoryOf(record)));
       if (breather.due) await breather.pause();
     }
     return usage;
-  }
-
-  async #measure(records: readonly SnapshotRecord[]): Promise<void> {
-    for (let at = 0; at < records.length; at += MEASURED_AT_ONCE) {
-      const some = records.slice(at, at + MEASURED_AT_ONCE);
-      const trees = some.map((record) => ({ dir: directoryOf(this.#core.dir, record.id), ownOnly: isFrozen(record) }));
-      const sizes = await this.#core.pool.run(usageTask, { trees }, { signal: this.#core.stopping });
-      for (const [index, record] of some.entries()) this.#rememberSize(record, sizes[index] ?? 0);
-    }
   }
 
   async check({ repair }: { readonly repair: boolean }): Promise<CheckFinding[]> {
@@ -212,18 +202,12 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
     return this.#core.settled();
   }
 
-  /** A directory that is in use goes on growing, so its size is told but not kept. */
-  #rememberSize(record: SnapshotRecord, sizeBytes: number): void {
-    if (this.#core.records.get(record.id) === undefined) return;
-    if (this.#named.isHeld(record)) record.sizeBytes = sizeBytes;
-    else this.#core.records.setSize(record, sizeBytes);
-  }
-
   async remove(id: string): Promise<boolean> {
     const record = this.#core.records.get(id);
     if (record === undefined || record.refs > 0 || record.children > 0) return false;
     this.#named.forget(record);
     this.#core.forget(record);
+    this.#sizes.removed(record);
     return true;
   }
 
@@ -250,7 +234,7 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
 }
 
 /** A blob that several records name is counted where it comes up first. */
-function usageOf(record: SnapshotRecord, counted: Set<Digest>): SnapshotUsage {
+function usageOf(record: SnapshotRecord, counted: Set<Digest>, directory: SnapshotRecord | undefined): SnapshotUsage {
   let sizeBytes = record.sizeBytes ?? 0;
   for (const blob of record.blobs) {
     if (!counted.has(blob.digest)) sizeBytes += blob.sizeBytes;
@@ -262,7 +246,8 @@ function usageOf(record: SnapshotRecord, counted: Set<Digest>): SnapshotUsage {
     inUse: record.refs > 0,
     shared: false, // with images of another program, as a worker inside a container engine has them; we have none
     sizeBytes,
-    parents: record.parent === undefined ? [] : [record.parent.id],
+    // The frozen state of a directory goes before it: the directory takes it along.
+    parents: [record.parent, directory].filter((below) => below !== undefined).map(({ id }) => id),
     createdAtNs: record.createdAtNs,
     lastUsedAtNs: record.lastUsedAtNs,
     usageCount: record.usageCount,
@@ -270,6 +255,3 @@ function usageOf(record: SnapshotRecord, counted: Set<Digest>): SnapshotUsage {
     recordType: record.recordType,
   };
 }
-
-/** The frozen state of a local source shares its files with the directory, where they are counted. */
-const isFrozen = (record: SnapshotRecord): boolean => record.kind === 'committed' && record.recordType === 'source.local';

@@ -4,7 +4,7 @@ import type { KeyIndex } from '../../builder/cache/key-index.ts';
 import type { DiskContentStore } from '../../builder/content/content-store.ts';
 import type { GcParts } from '../../builder/control/gc-service.ts';
 import type { EventSink } from '../../builder/events.ts';
-import { checkStores } from '../../builder/gc/check.ts';
+import { checkStores, dropDanglingKeys } from '../../builder/gc/check.ts';
 import type { Evictions } from '../../builder/gc/evictions.ts';
 import { openForecast } from '../../builder/gc/forecast.ts';
 import { DiskGuard } from '../../builder/gc/guard.ts';
@@ -45,6 +45,8 @@ export async function openGarbage(parts: GarbageParts): Promise<Garbage> {
   const { config, clock, log, recorders, snapshots, content, metadata, index, evictions } = parts;
   await using stack = new AsyncDisposableStack();
   const space = (): Promise<DiskSpace> => spaceOf(parts.root);
+  const dangling = dropDanglingKeys(index, snapshots);
+  if (dangling > 0) log.info('cache keys without a result were dropped', { dangling });
   const forecast = await openForecast(metadata, clock);
   const collector = stack.use(
     new Collector({

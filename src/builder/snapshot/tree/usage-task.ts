@@ -1,35 +1,40 @@
-/** Disk use of trees, counted in a thread as du counts: blocks, each inode once. */
+/** Disk use of directories, counted in a thread: blocks, and of a file with several names each name its share. */
 import { lstatSync, readdirSync } from 'node:fs';
 import { cancelled } from '../../../core/errors.ts';
 import type { TaskContext } from '../../../core/worker-pool.ts';
 import { bytesOf, fsPath } from './names.ts';
 
 export interface UsageArgs {
-  /** `ownOnly`: files that have another name are somebody else's. */
-  readonly trees: readonly { readonly dir: string; readonly ownOnly: boolean }[];
+  readonly dirs: readonly string[];
+}
+export interface DirectoryUsage {
+  readonly sizeBytes: number;
+  /** It has files with several names, so what others do changes its share. */
+  readonly linked: boolean;
 }
 
 /** Mount points: what shows there is counted where it lies. */
 const MOUNTS: readonly string[] = ['m', 'view'];
 
-/** Bytes per directory; 0 for one that is gone. */
-export function diskUsage({ trees }: UsageArgs, context: TaskContext): number[] {
-  return trees.map(({ dir, ownOnly }) => {
-    const seen = new Set<number>();
+/** One answer per directory; 0 bytes for one that is gone. Shares of one file add up to the file. */
+export function diskUsage({ dirs }: UsageArgs, context: TaskContext): DirectoryUsage[] {
+  return dirs.map((dir) => {
     let blocks = 0;
+    let linked = false;
     const count = (path: string, skipped: readonly string[]): void => {
       if (context.aborted()) throw cancelled();
       const stat = lstatSync(fsPath(path), { throwIfNoEntry: false });
       if (stat === undefined) return;
-      const linked = stat.nlink > 1 && !stat.isDirectory();
-      if (linked && (ownOnly || seen.has(stat.ino))) return;
-      if (linked) seen.add(stat.ino);
+      if (!stat.isDirectory()) {
+        if (stat.nlink > 1) linked = true;
+        blocks += stat.blocks / Math.max(1, stat.nlink);
+        return;
+      }
       blocks += stat.blocks;
-      if (!stat.isDirectory()) return;
       for (const name of readdirSync(fsPath(path), { encoding: 'latin1' }))
         if (!skipped.includes(name)) count(`${path}/${name}`, []);
     };
     count(bytesOf(dir), MOUNTS);
-    return blocks * 512;
+    return { sizeBytes: Math.round(blocks * 512), linked };
   });
 }
