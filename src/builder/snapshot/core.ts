@@ -50,6 +50,8 @@ export class SnapshotCore implements CoreParts {
   readonly #leases = new Map<string, Lease>();
   readonly #removals = new Set<Promise<unknown>>();
   readonly #beingMade = new Set<string>();
+  /** Told of a record that went by itself, not because somebody removed it. */
+  onExpired: (id: string) => void = () => {};
   #leaving: { readonly dirs: string[]; readonly gone: Promise<void> } | undefined;
   readonly #stop = new AbortController();
 
@@ -120,7 +122,9 @@ export class SnapshotCore implements CoreParts {
 
   /** Removes a record that nobody holds and nothing stands on. */
   forgetUnused(record: SnapshotRecord): void {
-    if (record.refs === 0 && record.children === 0 && this.records.get(record.id) === record) this.forget(record);
+    if (record.refs > 0 || record.children > 0 || this.records.get(record.id) !== record) return;
+    this.forget(record);
+    this.onExpired(record.id);
   }
 
   add(fresh: NewRecord): SnapshotRecord {

@@ -56,6 +56,8 @@ export interface SnapshotsOptions {
 
 export interface OpenedSnapshots extends Snapshots, AsyncDisposable {
   readonly snapshotter: 'overlay' | 'native';
+  /** Tells of snapshots that go by themselves from now on: frozen states that are superseded, directories that somebody deleted. */
+  onExpired(listener: (id: string) => void): void;
   /** What start-up found half done and undid. */
   readonly recovered: {
     readonly mounts: number;
@@ -168,6 +170,10 @@ class SnapshotStore implements OpenedSnapshots, HandleServices {
 
   checksumOf(record: SnapshotRecord, selectors: readonly Selector[], signal: AbortSignal): Promise<CacheDigest> {
     return this.#checksums.of(record, selectors, signal);
+  }
+
+  onExpired(listener: (id: string) => void): void {
+    this.#core.onExpired = listener;
   }
 
   has(id: string): boolean {

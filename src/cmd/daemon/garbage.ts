@@ -45,6 +45,7 @@ export async function openGarbage(parts: GarbageParts): Promise<Garbage> {
   const { config, clock, log, recorders, snapshots, content, metadata, index, evictions } = parts;
   await using stack = new AsyncDisposableStack();
   const space = (): Promise<DiskSpace> => spaceOf(parts.root);
+  snapshots.onExpired((id) => void index.removed(id));
   const dangling = dropDanglingKeys(index, snapshots);
   if (dangling > 0) log.info('cache keys without a result were dropped', { dangling });
   const forecast = await openForecast(metadata, clock);
