@@ -374,6 +374,23 @@ test('explain: a base image that moved under its tag, and what follows from it',
   assert.equal(cause?.follows.length, 2);
 });
 
+test('explain: one file changed after a build in which nothing had to be looked up', { skip }, async () => {
+  const dockerfile = `FROM ${base} AS quiet\nCOPY one /one\nCOPY src /src\nRUN sleep 0.2; echo quiet\nRUN wc /src/*\n`;
+  await using context = await contextOf({ Dockerfile: dockerfile, one: '1', ...SRC });
+  const args = ['--opt', 'target=quiet'];
+  await built(context.dir, args);
+  const quiet = await explain(await built(context.dir, args));
+  assert.deepEqual([quiet.totals.misses, quiet.totals.implied], [0, 3]);
+  assert.ok(quiet.totals.savedSeconds >= 0.2, JSON.stringify(quiet.totals));
+  context.write('src/b', 'B');
+  const { causes, against } = await explain(await built(context.dir, args));
+  assert.equal(against, quiet.ref);
+  assert.deepEqual(
+    causes.map(({ reason, changes, follows }) => [reason, changes.map(({ name }) => name), follows.length]),
+    [['input-changed', ['src/b'], 2]],
+  );
+});
+
 test('explain: a git source that moved', { skip }, async () => {
   await using repository = await serveRepository();
   const old = repository.commit({ f: '1' });

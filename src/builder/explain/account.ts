@@ -81,9 +81,9 @@ export class BuildAccount implements EventSink {
     this.#finished = true;
     await Promise.allSettled(this.#lists);
     const nearest = this.#nearestEarlier();
-    const known = nearest === undefined ? undefined : vertexIndex(nearest);
-    for (const step of this.#steps) {
-      const before = nearest?.steps[known?.get(step.vertex) ?? -1];
+    const comparison = this.#comparison();
+    for (const [at, step] of this.#steps.entries()) {
+      const before = comparison?.equalBefore(at);
       if (before !== undefined) inherit(step, before);
     }
     const { ref, line, startedAtMs, args } = this.#parts;
@@ -144,7 +144,7 @@ export class BuildAccount implements EventSink {
     step.location = event.location;
     const backend = event.cache ?? event.backend;
     if (backend !== undefined) step.backend = backend;
-    const savedNs = event.savedNs ?? this.#runBefore(step.vertex);
+    const savedNs = event.savedNs ?? this.#runBefore(at);
     if (savedNs === undefined) return event;
     step.savedNs = Number(savedNs);
     step.runNs = Number(savedNs);
@@ -236,8 +236,8 @@ export class BuildAccount implements EventSink {
     return this.#compared.comparison;
   }
 
-  #runBefore(vertex: string): bigint | undefined {
-    const runNs = this.#before(vertex)?.runNs;
+  #runBefore(at: number): bigint | undefined {
+    const runNs = this.#comparison()?.equalBefore(at)?.runNs;
     return runNs === undefined ? undefined : BigInt(runNs);
   }
   #knownParts(vertex: string): StepRecord['parts'] | undefined {

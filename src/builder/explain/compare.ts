@@ -24,6 +24,7 @@ export interface ChangedRead {
 type Account = Pick<AccountRecord, 'args' | 'keyFormat'> & { readonly steps: readonly StepRecord[] };
 
 const MAX_CHANGES = 20;
+const MAX_DEPTH = 500; // of steps that were found; a miss ends the way down
 /** The first change of these kinds gives the reason. */
 const REASONS: readonly (readonly [CacheChange['what'], MissReason])[] = [
   ['platform', 'platform-changed'],
@@ -85,6 +86,17 @@ export class Comparison {
     if (this.#fresh(at).length === 0 && (parent?.cause === undefined || parent.cause.reason === 'backend-down')) return undefined;
     const cause = this.causeOf(at, { ...miss, reason: 'never-seen' }, files);
     return { ...cause, summary: `${cause.summary}; a remote cache did not answer either` };
+  }
+
+  /** The same step of the earlier build, when it is the same work: the same definition on the same files, as far as they were read. */
+  equalBefore(at: number): StepRecord | undefined {
+    const [step, before] = [this.#now.steps[at], this.#matched(at)];
+    if (step === undefined || before === undefined) return undefined;
+    if (step.vertex === before.vertex) return before;
+    const sameFiles = step.reads.every(
+      (read, input) => read == null || read.content === (before.reads[input]?.content ?? read.content),
+    );
+    return sameFiles && this.#changes(at).length === 0 ? before : undefined;
   }
 
   /** The inputs whose files differ; their lists can be compared. */
@@ -227,6 +239,18 @@ export class Comparison {
     return [...named.values(), ...others];
   }
 
+  /**
+   * A step that missed, is new, or was found although it is not what it was. The vertex tells nothing: its digest is another one in each
+   * session as soon as a local directory is below it.
+   */
+  #differs(at: number, depth: number): boolean {
+    const step = this.#now.steps[at];
+    if (step === undefined || depth === 0) return false;
+    if (step.op !== 'source' && (step.outcome === 'miss' || this.#matched(at) === undefined)) return true;
+    if (step.vertex === this.#matched(at)?.vertex) return false;
+    return this.#changes(at).length > 0 || step.inputs.some((input) => this.#differs(input, depth - 1));
+  }
+
   /** The first input by definition that missed, or is another step than before. */
   #changedParent(at: number): StepRecord | undefined {
     const step = this.#now.steps[at];
@@ -236,8 +260,7 @@ export class Comparison {
       if (parent === undefined || parent.op === 'source') continue; // what became of a source is the step's own change
       const [read, oldRead] = [step?.reads[input], before?.reads[input]];
       if (read && oldRead && read.content === oldRead.content) continue;
-      const other = this.#matched(index);
-      if (parent.outcome === 'miss' || other === undefined || other.vertex !== parent.vertex) return parent;
+      if (this.#differs(index, MAX_DEPTH)) return parent;
     }
     return undefined;
   }

@@ -85,6 +85,7 @@ export class EdgeState implements EdgeHandle, Machine {
     this.output = output;
     this.#services = services;
     vertex.edges.set(output, this);
+    vertex.reporter.facts ??= () => this.#facts();
   }
 
   get outcome(): Outcome | undefined {
@@ -400,7 +401,7 @@ export class EdgeState implements EdgeHandle, Machine {
 
   #facts(): LookupFacts {
     const map = this.#map();
-    const inputs = this.#ownInputs().map(({ at, target }) => {
+    const inputs = (this.#inputs ?? []).map(({ at, target }) => {
       const content = this.vertex.contentKeys[at];
       if (content === undefined) return NOT_READ;
       const result = target.outcome?.type === 'done' ? target.outcome.result.id : undefined;

@@ -51,6 +51,8 @@ export class StepReporter {
   #usage: StepUsage | undefined;
   /** The step was found or ran, so whatever it needs was there; false while it merely failed to be looked up. */
   #served = false;
+  /** What is known of the look-up, for a step that is told cached without one; set by who looks up. */
+  facts: (() => LookupFacts) | undefined;
 
   constructor(info: StepInfo, inputs: readonly StepReporter[], clock: Clock) {
     this.info = info;
@@ -250,7 +252,8 @@ export class StepReporter {
 
   #tellCached({ build, sink }: Subscriber, atNs: bigint): void {
     const to = { build, step: this.info.step, atNs } as const;
-    sink.emit({ ...to, type: 'cache-lookup', hit: true, location: 'local', implied: true });
+    const facts = this.facts === undefined ? {} : { facts: this.facts() };
+    sink.emit({ ...to, type: 'cache-lookup', hit: true, location: 'local', implied: true, ...facts });
     sink.emit({ ...to, type: 'step-started' });
     sink.emit({ ...to, type: 'step-finished', outcome: 'cached' });
   }
