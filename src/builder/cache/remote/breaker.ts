@@ -8,6 +8,7 @@
  * else the first call after the cool-down finds out. An outage lasts from the first opening until a call succeeds.
  */
 import { connect } from 'node:net';
+import { abortable } from '../../../core/abort.ts';
 import type { Clock } from '../../../core/clock.ts';
 import { nsToMs, nsToSeconds, rfc3339 } from '../../../core/clock.ts';
 import { BuildError } from '../../../core/errors.ts';
@@ -39,7 +40,7 @@ export class Breaker {
   #openSinceNs: bigint | undefined;
   #why = '';
   #answeredAtNs: bigint | undefined;
-  #trial = false;
+  #trial: PromiseWithResolvers<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #connecting: Promise<BuildError | undefined> | undefined;
 
@@ -62,10 +63,14 @@ export class Breaker {
     return this.#state === 'open' ? this.#refusal().message : undefined;
   }
 
-  /** Admits a call or refuses it at once. Rejects with `unavailable`. */
-  async enter(): Promise<void> {
-    if (this.#state === 'open' || (this.#state === 'half-open' && this.#trial)) throw this.#refusal();
-    if (this.#state === 'half-open') this.#trial = true;
+  /**
+   * Admits a call, or refuses it at once with `unavailable`. While it is half-open one call is the trial and the others of that moment
+   * wait for it, or a transfer of many parts would be refused by its own first part.
+   */
+  async enter(signal: AbortSignal): Promise<void> {
+    while (this.#trial !== undefined) await abortable(this.#trial.promise, signal);
+    if (this.#state === 'open') throw this.#refusal();
+    if (this.#state === 'half-open') this.#trial = Promise.withResolvers();
     const trusted = this.#answeredAtNs !== undefined && nsToMs(this.#clock.nowNs() - this.#answeredAtNs) < TRUSTED_MS;
     if (trusted || this.#address === undefined) return;
     this.#connecting ??= this.#connect(this.#address).finally(() => {
@@ -80,14 +85,14 @@ export class Breaker {
   /** The place answered, whatever it said. */
   succeeded(): void {
     this.#failures = 0;
-    this.#trial = false;
     this.#answeredAtNs = this.#clock.nowNs();
     this.budget.success();
-    if (this.#state === 'closed') return;
+    if (this.#state === 'closed') return this.#endTrial();
     const seconds = this.#openSinceNs === undefined ? 0 : nsToSeconds(this.#clock.nowNs() - this.#openSinceNs);
     this.#openSinceNs = undefined;
     this.#coolDownMs = this.#limits.coolDownMs;
     this.#enterState('closed');
+    this.#endTrial();
     this.#observer.outageEnded(this.#what.backend, this.#what.endpoint, seconds);
   }
 
@@ -101,7 +106,7 @@ export class Breaker {
 
   /** A call that was admitted ended without telling anything of the place (aborted). */
   forgot(): void {
-    this.#trial = false;
+    this.#endTrial();
   }
 
   close(): void {
@@ -113,8 +118,12 @@ export class Breaker {
     return new BuildError('unavailable', `breaker open since ${since}: ${this.#why}`);
   }
 
+  #endTrial(): void {
+    this.#trial?.resolve();
+    this.#trial = undefined;
+  }
+
   #open(error: BuildError): void {
-    this.#trial = false;
     this.#why = error.message;
     if (this.#state === 'half-open') this.#coolDownMs = Math.min(this.#limits.maxCoolDownMs, this.#coolDownMs * 2);
     if (this.#state === 'open') return;
@@ -123,6 +132,7 @@ export class Breaker {
       this.#observer.outageStarted(this.#what.backend, this.#what.endpoint, error);
     }
     this.#enterState('open');
+    this.#endTrial();
     this.#coolDown(error.detail.retryAfterS === undefined ? 0 : error.detail.retryAfterS * 1000);
   }
 

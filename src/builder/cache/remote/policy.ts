@@ -135,7 +135,7 @@ export class GuardedStore implements AsyncDisposable {
       const wasOpen = this.#breaker.refusal !== undefined;
       let failure: BuildError;
       try {
-        await this.#breaker.enter();
+        await this.#breaker.enter(signal);
       } catch (error) {
         told(wasOpen ? 'skipped' : 'unavailable', 0);
         throw error;

@@ -135,8 +135,11 @@ export class RemoteCaches implements AsyncDisposable {
     this.#breakers[Symbol.dispose]();
   }
 
-  #find({ type }: CacheEntry): StoreBackend | undefined {
-    return this.#options.backends(type) ?? this.#options.defaults?.backends(type);
+  /** A client's entry never finds what only the configuration may name, such as a folder of this machine. */
+  #find(entry: CacheEntry): StoreBackend | undefined {
+    const { backends, defaults } = this.#options;
+    const isOwn = defaults?.entries.includes(entry) === true;
+    return backends(entry.type) ?? (isOwn ? defaults.backends(entry.type) : undefined);
   }
 
   #guarded(backend: StoreBackend, { attributes }: CacheEntry, sessions: () => readonly string[]): GuardedStore {
