@@ -86,7 +86,7 @@ buildctl build --export-cache type=redis,addr=rediss://redis.build.svc:6380,pass
 
 ${table(REDIS_ATTRIBUTES)}
 
-- BuildKit has no such backend. [ADR 17](adr/0017-redis-cache.md) says what is kept and why.
+- BuildKit has no such backend. [ADR 11](adr/0011-redis-cache.md) says what is kept and why.
 - Several daemons may share one server: each export leaves a configuration of its own, and an import reads the newest of them as one.
 - Layers live in the server's memory. Set \`maxmemory\` and \`maxmemory-policy allkeys-lru\`; a layer that was evicted is a miss. A server that is full and may not
   evict refuses exports, which the build's warning says.

@@ -14,7 +14,7 @@ import { MAX_CONFIG_BYTES } from './config.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
 import { eachAtOnce, rangesOf, sendRange } from './store-body.ts';
-import { addressOf, failureOf, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
+import { addressOf, failureOf, heard, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
 
 export const AZBLOB_ATTRIBUTES = {
   account_url: {
@@ -155,7 +155,9 @@ class AzblobStore implements CacheStore {
     const container = await abortable(this.#open(), signal);
     // One attempt: the SDK would otherwise go on by itself where a stream broke.
     const options = { abortSignal: signal, maxRetryRequests: 0 };
-    const answer = await abortable(container.getBlobClient(key).download(offset, undefined, options), signal);
+    const asked = container.getBlobClient(key).download(offset, undefined, options);
+    asked.then(({ readableStreamBody: late }) => late && heard(late)).catch(() => undefined);
+    const answer = await abortable(asked, signal);
     if (answer.readableStreamBody === undefined)
       throw new BuildError('corrupt', `${this.label}: reading ${key}: an answer without a body`);
     const body = answer.readableStreamBody as AsyncIterable<Uint8Array>;

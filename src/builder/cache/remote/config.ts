@@ -49,6 +49,8 @@ export interface CacheConfig {
 export function parseCacheConfig(bytes: Uint8Array): CacheConfig {
   if (bytes.byteLength > MAX_CONFIG_BYTES) throw bad(`it has ${bytes.byteLength} bytes, more than ${MAX_CONFIG_BYTES}`);
   const json = objectOf(jsonOf(bytes));
+  const isOther = Object.keys(json).length > 0 && json.layers === undefined && json.records === undefined;
+  if (isOther) throw bad('it has neither layers nor records');
   const layers = listOf(json.layers).map(parseLayer);
   const records = parseRecords(json.records);
   checkIndexes({ layers, records });

@@ -5,7 +5,7 @@ import { throwIfAborted } from '../../../core/abort.ts';
 import type { BuildError } from '../../../core/errors.ts';
 import type { BlobContent, StoreDeps } from './ports.ts';
 import { type Range, sendRange } from './store-body.ts';
-import { failureOf, networkCode, readWhole, storeError } from './store-errors.ts';
+import { failureOf, heard, networkCode, readWhole, storeError } from './store-errors.ts';
 
 export type HeaderMap = Readonly<Record<string, string>>;
 export interface GhaRequest {
@@ -103,7 +103,7 @@ export class GhaHttp implements AsyncDisposable {
       body: body ?? null,
       signal,
     });
-    return { status: answer.statusCode, headers: flat(answer.headers), body: answer.body };
+    return { status: answer.statusCode, headers: flat(answer.headers), body: heard(answer.body) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -114,8 +114,7 @@ export class GhaHttp implements AsyncDisposable {
 
 /** Ends an answer whose body is of no interest. */
 export function discard({ body }: GhaAnswer): void {
-  body.on('error', () => undefined); // being cut off is reported as an error of the body
-  body.destroy();
+  body.destroy(); // which it reports as an error; see `heard`
 }
 
 export type Json = Readonly<Record<string, unknown>>;

@@ -57,10 +57,11 @@ function serviceV1({ http, label, url, token, nowMs }: GhaServiceOptions): GhaSe
       const query = new URLSearchParams({ keys: key, version: CACHE_VERSION });
       const what = `${label}: looking for ${key}`;
       const found = await http.json({ what, method: 'GET', url: at(`cache?${query}`), headers }, signal);
-      const { cacheKey, archiveLocation } = found;
-      return typeof cacheKey === 'string' && typeof archiveLocation === 'string' && cacheKey !== ''
-        ? { key: cacheKey, url: archiveLocation }
-        : undefined;
+      const { status, cacheKey, archiveLocation, ...others } = found;
+      if (cacheKey === undefined && Object.keys(others).length === 0) return undefined; // an empty answer
+      if (typeof cacheKey !== 'string' || typeof archiveLocation !== 'string')
+        throw storeError(what, { status: Number(status) }, nowMs());
+      return cacheKey === '' ? undefined : { key: cacheKey, url: archiveLocation };
     },
     async reserve(key, sizeBytes, signal) {
       const what = `${label}: reserving ${key}`;
@@ -95,8 +96,11 @@ function serviceV2({ http, label, url, token, nowMs }: GhaServiceOptions): GhaSe
     async find(key, signal) {
       const what = `${label}: looking for ${key}`;
       const body = { key, restore_keys: [key], version: CACHE_VERSION };
-      const { ok, matched_key: found, signed_download_url: address } = await call(what, 'GetCacheEntryDownloadURL', body, signal);
-      return ok === true && typeof found === 'string' && typeof address === 'string' ? { key: found, url: address } : undefined;
+      const answer = await call(what, 'GetCacheEntryDownloadURL', body, signal);
+      const { status, ok, matched_key: found, signed_download_url: address } = answer;
+      if (ok === false || Object.keys(answer).length === 1) return undefined; // Twirp leaves out what is false
+      if (typeof found !== 'string' || typeof address !== 'string') throw storeError(what, { status: Number(status) }, nowMs());
+      return { key: found, url: address };
     },
     async reserve(key, _sizeBytes, signal) {
       const what = `${label}: reserving ${key}`;

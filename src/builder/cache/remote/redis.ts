@@ -1,5 +1,5 @@
 /**
- * Redis as a cache that several daemons share (docs/adr/0017 says why it holds layers too). A layer is one string, so an eviction takes it
+ * Redis as a cache that several daemons share (docs/adr/0011 says why it holds layers too). A layer is one string, so an eviction takes it
  * whole. Each export leaves a configuration of its own and an import reads the newest of them merged: two daemons that export at the
  * same time cannot undo one another. ioredis is loaded when the first call is made.
  *

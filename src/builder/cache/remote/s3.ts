@@ -13,7 +13,7 @@ import { MAX_CONFIG_BYTES } from './config.ts';
 import type { BlobContent, BlobStat, CacheStore, StoreBackend, StoreDeps } from './ports.ts';
 import { copyOntoItself, putObject, type S3Target } from './s3-upload.ts';
 import { type AttributeTable, type AttributeValues, readAttributes } from './store-attributes.ts';
-import { addressOf, failureOf, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
+import { addressOf, failureOf, heard, networkCode, readWhole, skipping, storeError } from './store-errors.ts';
 
 export const S3_ATTRIBUTES = {
   bucket: { kind: 'text', required: true, env: 'AWS_BUCKET', doc: 'Bucket. It must exist.' },
@@ -159,7 +159,9 @@ class S3Store implements CacheStore {
     throwIfAborted(signal);
     const range = offset > 0 ? { Range: `bytes=${offset}-` } : {};
     const command = new GetObjectCommand({ Bucket: this.#config.bucket, Key: key, ...range });
-    const answer = await abortable(client.send(command, { abortSignal: signal }), signal);
+    const asked = client.send(command, { abortSignal: signal });
+    asked.then(({ Body: late }) => late && heard(late)).catch(() => undefined);
+    const answer = await abortable(asked, signal);
     if (answer.Body === undefined) throw new BuildError('corrupt', `${this.label}: reading ${key}: an answer without a body`);
     const body = answer.Body as unknown as AsyncIterable<Uint8Array>;
     return offset > 0 && answer.ContentRange === undefined ? skipping(body, offset) : body;

@@ -86,6 +86,15 @@ export function networkCode(thrown: unknown): string | undefined {
   return undefined;
 }
 
+/**
+ * The body of an answer, also of one that came after the caller had given up. A body that fails while nobody reads it would otherwise be
+ * an uncaught error; who reads it still gets the failure.
+ */
+export function heard<T extends object>(body: T): T {
+  if ('on' in body && typeof body.on === 'function') body.on('error', () => undefined);
+  return body;
+}
+
 /** Drops the first `skipBytes`: for a service that answers a range request with the whole object. */
 export async function* skipping(body: AsyncIterable<Uint8Array>, skipBytes: number): AsyncIterable<Uint8Array> {
   let left = skipBytes;
