@@ -114,7 +114,7 @@ test('the second key is the chain id of the layers, the same in any registry', o
   const { context } = contextOf([]);
   assert.equal((await instance.cacheKey(context, 0)).done, false);
   const chain = chainIdsOf(image.diffIds.map((id) => diffIdOf(parseDigest(id)))).at(-1);
-  assert.deepEqual(await instance.cacheKey(context, 1), { key: chain, done: true });
+  assert.deepEqual(await instance.cacheKey(context, 1), { key: chain, done: true, pin: image.manifest.digest });
 });
 
 test('an unpacked image is not fetched again', options, async (t) => {
