@@ -220,3 +220,24 @@ test('a full disk at the start is a clear error, and the next start with room wo
   assert.equal(status, 0, stderr);
   assert.match(stderr, /^#\d+ CACHED$/m);
 });
+
+test('a cached result that does not fit on the disk is a miss: the step runs in the room that is left, and the cache is not blamed', {
+  skip,
+}, async () => {
+  await using context = await contextOf({ Dockerfile: `FROM ${base}\nRUN head -c ${33 * MB} /dev/urandom > /big\n` });
+  const ref = `type=registry,ref=${registry.host}/big:cache`;
+  {
+    await using seeder = await TestDaemon.start();
+    const { status, stderr } = await buildDir(seeder, context.dir, [
+      '--export-cache',
+      `${ref},mode=max,compression=uncompressed`,
+    ]);
+    assert.equal(status, 0, stderr);
+  }
+  await using disk = await smallDisk();
+  const { status, stderr } = await buildDir(disk.daemon, context.dir, ['--import-cache', ref]); // blob and files are 66 MB
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, /could not be fetched from registry/);
+  const { body } = await disk.daemon.ops('/metrics');
+  assert.match(body, /^cooper_backend_breaker_state\{backend="registry"\} 0$/m);
+});

@@ -112,10 +112,13 @@ export class ImportedResult implements RemoteResult {
       ...(createdAtNs === 0n ? {} : { createdAtNs }),
       ...(description === '' ? {} : { description }),
     }));
+    const fetched = new Set<Digest>();
     const record = { description: `imported from ${this.store.store.label}` };
     const origin = {
-      fetchBlob: (descriptor: Descriptor, signal: AbortSignal, onProgress: (bytes: number) => void) =>
-        this.fetchBlob(descriptor, signal, onProgress),
+      fetchBlob: async (descriptor: Descriptor, signal: AbortSignal, onProgress: (bytes: number) => void) => {
+        if ((await content.info(descriptor.digest)) === undefined) fetched.add(descriptor.digest);
+        await this.fetchBlob(descriptor, signal, onProgress);
+      },
     };
     try {
       const snapshot = await pullLayers({ clock, content, snapshots, origin, layers, record }, context);
@@ -124,6 +127,8 @@ export class ImportedResult implements RemoteResult {
     } catch (thrown) {
       const error = BuildError.from(thrown);
       if (!context.signal.aborted) this.#lose(error);
+      // What came of a result that cannot be had is no use, and on a full disk the step needs the room; a lease keeps what others use.
+      await Promise.all([...fetched].map((digest) => content.remove(digest)));
       throw error;
     }
   }

@@ -2,7 +2,7 @@
  * What is put around every store, whatever it talks to: a breaker that all builds share, deadlines for the answer and for silence, a
  * floor for the speed of a transfer, and a few tries within a budget. The store itself makes one attempt per call.
  */
-import { abortable, deadline, delay } from '../../../core/abort.ts';
+import { abortable, deadline, delay, throwIfAborted } from '../../../core/abort.ts';
 import type { Clock } from '../../../core/clock.ts';
 import { nsToMs, nsToSeconds } from '../../../core/clock.ts';
 import type { Digest } from '../../../core/digest.ts';
@@ -161,7 +161,8 @@ export class GuardedStore implements AsyncDisposable {
       return BuildError.from(signal.reason);
     }
     const error = BuildError.from(thrown);
-    if (TELLS_OF_OUTAGE.has(error.kind)) this.#breaker.failed(error);
+    if (isOwnShortage(error)) this.#breaker.forgot();
+    else if (TELLS_OF_OUTAGE.has(error.kind)) this.#breaker.failed(error);
     else this.#breaker.succeeded();
     return error;
   }
@@ -170,6 +171,7 @@ export class GuardedStore implements AsyncDisposable {
   #delayMs(error: BuildError, number: number): number | undefined {
     const { attempts, retryDelayMs, maxRetryAfterMs } = this.#limits;
     if (number >= attempts || (error.kind !== 'unavailable' && error.kind !== 'exhausted')) return undefined;
+    if (isOwnShortage(error)) return undefined;
     if (this.#breaker.state !== 'closed') return undefined;
     const askedMs = (error.detail.retryAfterS ?? 0) * 1000;
     if (askedMs > maxRetryAfterMs) return undefined;
@@ -184,6 +186,7 @@ export class GuardedStore implements AsyncDisposable {
     using limit = deadline(what, ms);
     try {
       const either = AbortSignal.any([signal, limit.signal]);
+      throwIfAborted(either); // a call that began now would reject with nobody listening
       return await abortable(call(either), either);
     } catch (error) {
       throw limit.signal.aborted && !signal.aborted ? BuildError.from(limit.signal.reason) : error;
@@ -217,6 +220,10 @@ export class GuardedStore implements AsyncDisposable {
     };
   }
 }
+
+/** This machine's disk or descriptors, whatever the store does; an error that came from a thread has only its text. */
+const isOwnShortage = ({ kind, message }: BuildError): boolean =>
+  kind === 'exhausted' && /ENOSPC|EDQUOT|EMFILE|ENFILE|ENOMEM|no space left/i.test(message);
 
 /** Calls that move blobs return how much. */
 const bytesOf = (value: unknown): number =>
