@@ -119,7 +119,7 @@ export function providers(change: Partial<OpsProviders> = {}, audited: WriteReco
         : undefined,
     alerts: async () => [],
     runbook: async (name) => (name === 'CooperTest' ? '---\nalert: CooperTest\n---\n# CooperTest\n' : undefined),
-    builds: ({ limit }) => [summary].slice(0, limit),
+    builds: ({ limit, after }) => (after === undefined ? [summary].slice(0, limit) : []),
     build: async (ref) => (ref === DETAIL.ref ? DETAIL : undefined),
     explain: async (ref) =>
       ref === DETAIL.ref

@@ -110,13 +110,14 @@ async function write(
   call: Call,
 ): Promise<void> {
   const { request, response } = call;
+  const from = request.socket.remoteAddress ?? ''; // the socket may be gone when the outcome is known
   let actor: string | undefined;
   const report = (outcome: WriteRecord['outcome'], reason?: string): void =>
     context.providers.audit({
       act,
       target: Object.values(params).join(' '),
       actor,
-      from: request.socket.remoteAddress ?? '',
+      from,
       outcome,
       ...(reason === undefined ? {} : { reason }),
     });
@@ -146,7 +147,7 @@ async function write(
 async function bodyOf(request: Request): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.byteLength;
     if (size > MAX_BODY_BYTES)
       throw new Refusal(413, 'invalid-input', `body: larger than ${MAX_BODY_BYTES} bytes`, {}, { connection: 'close' });

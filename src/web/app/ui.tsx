@@ -174,12 +174,14 @@ export function Await<T>(props: { readonly of: Loaded<T>; readonly children: (va
   return <>{props.children(of.value)}</>;
 }
 
-/** The heading of a view; takes the focus when the view opens, so that a screen reader and the keyboard start there. */
+let isFirstView = true;
+
+/** The heading of a view; takes the focus when the view changes, so that a screen reader and the keyboard go on there. */
 export function Heading({ children }: { readonly children: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (document.activeElement === document.body || document.activeElement?.closest('nav, main') !== null)
-      heading.current?.focus();
+    if (!isFirstView) heading.current?.focus();
+    isFirstView = false;
   }, []);
   return (
     <h1 tabIndex={-1} ref={heading}>

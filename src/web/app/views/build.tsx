@@ -2,13 +2,14 @@
 import { useMemo } from 'preact/hooks';
 import type { BuildDetail, LogLine, Step, Steps } from '../../api/model.ts';
 import { type Feed, useFeed, useGet, useLines } from '../api.ts';
-import { bytes, duration, percent, plural, shortRef, words } from '../format.ts';
+import { bytes, duration, percent, shortRef } from '../format.ts';
 import { href, type Place, replace } from '../route.ts';
 import { Parallelism } from '../spark.tsx';
 import { Figure, Heading, Meter, Panel, Problem, State, Time } from '../ui.tsx';
 import { CancelBuild } from './actions.tsx';
 import { StepPanel } from './step-panel.tsx';
 import { Waterfall } from './waterfall.tsx';
+import { WhyRan } from './why.tsx';
 
 type Totals = Omit<Steps, 'steps'>;
 
@@ -80,9 +81,17 @@ function Shown(props: { readonly build: BuildDetail; readonly feed: Feed; readon
           </>
         )}
       </Panel>
-      {step !== undefined && <StepPanel key={step.id} reference={build.ref} step={step} steps={steps} />}
+      {step !== undefined && (
+        <StepPanel
+          key={step.id}
+          reference={build.ref}
+          step={step}
+          steps={steps}
+          resources={build.resources?.find(({ step: digest }) => digest === step.digest)}
+        />
+      )}
       <div class="halves">
-        <WhyRan steps={steps} reference={build.ref} />
+        <WhyRan steps={steps} reference={build.ref} isOver={build.endedAt !== undefined} />
         <Facts build={build} />
       </div>
       {(build.warnings ?? 0) > 0 && <Warnings key={`${build.ref} ${build.warnings}`} reference={build.ref} steps={steps} />}
@@ -173,45 +182,6 @@ function Numbers({
         note={oom > 0 ? <State state="error" label={`${oom} killed for memory`} /> : 'of one step'}
       />
     </dl>
-  );
-}
-
-/** Causes with their steps: what to change so that the next build is faster. */
-function WhyRan({ steps, reference }: { readonly steps: readonly Step[]; readonly reference: string }) {
-  const ran = steps.filter(({ cacheable, state }) => cacheable && state !== 'cached');
-  const byReason = new Map<string, Step[]>();
-  for (const step of ran) {
-    const reason = step.cache?.reason ?? 'no reason recorded';
-    byReason.set(reason, [...(byReason.get(reason) ?? []), step]);
-  }
-  const costOf = (of: readonly Step[]): number => of.reduce((sum, step) => sum + step.endMs - step.startMs, 0);
-  const reasons = [...byReason].sort(([, a], [, b]) => costOf(b) - costOf(a));
-  return (
-    <Panel title="Why steps were not cached" id="why">
-      {reasons.length === 0 ? (
-        <p class="none">Every step that can be cached came from the cache.</p>
-      ) : (
-        <ul class="plain reasons">
-          {reasons.map(([reason, of]) => (
-            <li key={reason}>
-              <b>{words(reason)}</b>{' '}
-              <span class="note">
-                {plural(of.length, 'step')}, {duration(costOf(of))}
-              </span>
-              <ul>
-                {of.slice(0, 6).map((step) => (
-                  <li key={step.id}>
-                    <a href={href(['builds', reference], { step: step.id })}>{step.name}</a>
-                    {step.cache?.detail !== undefined && <span class="note"> {step.cache.detail}</span>}
-                  </li>
-                ))}
-                {of.length > 6 && <li class="note">and {of.length - 6} more</li>}
-              </ul>
-            </li>
-          ))}
-        </ul>
-      )}
-    </Panel>
   );
 }
 

@@ -1,22 +1,21 @@
 /** One step: why it ran or did not, its phases and resources, what it waited for, what it printed. */
 import { useEffect, useRef } from 'preact/hooks';
-import type { LogLine, Step } from '../../api/model.ts';
+import type { LogLine, Step, StepResources } from '../../api/model.ts';
 import { useLines } from '../api.ts';
 import { bytes, duration, percent, words } from '../format.ts';
 import { href } from '../route.ts';
 import { Meter, State } from '../ui.tsx';
+import { Resources } from './resources.tsx';
 
 const MAX_LINES = 3_000;
 
-export function StepPanel({
-  reference,
-  step,
-  steps,
-}: {
+export function StepPanel(props: {
   readonly reference: string;
   readonly step: Step;
   readonly steps: readonly Step[];
+  readonly resources: StepResources | undefined;
 }) {
+  const { reference, step, steps, resources } = props;
   const length = step.endMs - step.startMs;
   const inputs = step.inputs.flatMap((id) => steps.find((other) => other.id === id) ?? []);
   return (
@@ -67,6 +66,7 @@ export function StepPanel({
             </Pair>
           </dl>
           {step.phases.length > 0 && <Phases step={step} length={length} />}
+          {resources !== undefined && <Resources resources={resources} />}
           {step.events.length > 0 && (
             <ul class="plain events" aria-label="Progress">
               {step.events.map((event) => (
