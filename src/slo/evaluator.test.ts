@@ -239,4 +239,10 @@ test('a series shows when in the period the events and failures were', async () 
     ],
   );
   assert.equal(rig.evaluator.series('nothing', 7), undefined);
+  rig.steps('miss', 10);
+  rig.later(600);
+  await rig.evaluator.report();
+  rig.later(600);
+  const slices = rig.evaluator.series('cache-hit', 7)?.counts.at(-1);
+  assert.deepEqual([slices?.good, slices?.total], [0, 1], 'slices where slices are budgeted');
 });

@@ -15,7 +15,7 @@ import type { Counts } from './arithmetic.ts';
 import { CountHistory, slotOf } from './count-history.ts';
 import type { CountStore, FiringRow } from './count-store.ts';
 import { Coverage } from './coverage.ts';
-import { type Evidence, type Held, keptSecondsOf, statusOf, worstOf } from './judge.ts';
+import { countedOf, type Evidence, type Held, keptSecondsOf, statusOf, worstOf } from './judge.ts';
 import { errorsOf, problemsOf, problemText } from './lint.ts';
 import { type GaugeWriter, publish } from './publish.ts';
 import type { SloReport, SloStatus } from './report.ts';
@@ -97,13 +97,14 @@ export class SloEvaluator implements AsyncDisposable {
     return done;
   }
 
-  /** What an objective counted over its period, in `buckets` equal parts, oldest first; undefined for a name that is not an objective. */
+  /** What an objective counted over its period, as it is budgeted, in `buckets` equal parts, oldest first; undefined for a name that is not an objective. */
   series(name: string, buckets: number): { readonly periodSeconds: number; readonly counts: readonly Counts[] } | undefined {
-    const tracked = this.#tracked.find(({ objective }) => objective.name === name);
-    if (tracked === undefined) return undefined;
-    const periodSeconds = secondsOf(tracked.objective.period);
+    const objective = this.#find(name)?.objective;
+    if (objective === undefined) return undefined;
+    const periodSeconds = secondsOf(objective.period);
     const nowS = nsToSeconds(this.#options.clock.nowNs());
-    return { periodSeconds, counts: tracked.history.buckets(periodSeconds, nowS, buckets) };
+    const counted = countedOf(objective, this.#evidence(nowS), true);
+    return { periodSeconds, counts: counted.buckets(periodSeconds, nowS, buckets) };
   }
 
   /** Takes a last sample, so that a clean stop loses nothing. */
@@ -133,15 +134,19 @@ export class SloEvaluator implements AsyncDisposable {
     return this.#tracked.find(({ objective }) => objective.name === slo);
   }
 
-  async #evaluate(): Promise<SloReport> {
-    const nowNs = this.#options.clock.nowNs();
-    const nowS = nsToSeconds(nowNs);
-    await this.#sample(nowS);
-    const evidence: Evidence = {
+  #evidence(nowS: number): Evidence {
+    return {
       nowS,
       slots: new Map(this.#tracked.map(({ objective, history }) => [objective.name, history.slots()])),
       adjustments: this.#options.adjustments?.() ?? [],
     };
+  }
+
+  async #evaluate(): Promise<SloReport> {
+    const nowNs = this.#options.clock.nowNs();
+    const nowS = nsToSeconds(nowNs);
+    await this.#sample(nowS);
+    const evidence = this.#evidence(nowS);
     const statuses = new Map<string, SloStatus>();
     for (const tracked of this.#tracked) {
       const status = this.#judge(tracked, evidence);

@@ -82,7 +82,8 @@ export function viewsOf(
   };
 }
 
-function countedOf(
+/** What an objective that is measured counted, as it is budgeted. */
+export function countedOf(
   objective: Objective,
   { slots, adjustments }: Pick<Evidence, 'slots' | 'adjustments'>,
   withAdjustments: boolean,

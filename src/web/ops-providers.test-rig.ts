@@ -141,6 +141,7 @@ export function providers(change: Partial<OpsProviders> = {}, audited: WriteReco
     }),
     writes: {},
     audit: (record) => audited.push(record),
+    used: () => {},
     onError: () => {},
     ...change,
   };

@@ -111,5 +111,7 @@ export interface OpsProviders {
   readonly writes: OpsWrites;
   /** Every write and every refused one. */
   readonly audit: (record: WriteRecord) => void;
+  /** A call was answered; memory that it took may be given back once the daemon is idle. */
+  readonly used: () => void;
   readonly onError: (error: unknown) => void;
 }

@@ -439,6 +439,7 @@ export async function startDaemon(
                 admission.drain();
                 draining.abort();
               },
+              used: () => memory.touch(),
               onError: (error) => log.error('ops server', { error }),
             }),
           ),

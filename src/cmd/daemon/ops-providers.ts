@@ -40,6 +40,7 @@ export interface OpsParts extends Omit<BuildParts, 'traceIdOf'>, CacheParts {
   readonly unknownKeys: number;
   readonly ready: () => readonly ReadyCheck[];
   readonly drain: () => void;
+  readonly used: () => void;
   readonly onError: (error: unknown) => void;
 }
 
@@ -61,6 +62,7 @@ export function opsProviders(parts: OpsParts): OpsProviders {
     ...cacheProviders(parts),
     writes: writesOf(parts),
     audit: (record) => audit(telemetry, record),
+    used: parts.used,
     onError: parts.onError,
   };
 }

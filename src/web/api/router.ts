@@ -40,7 +40,10 @@ export function createApi(providers: OpsProviders, tokens: Tokens | undefined): 
 async function handle(request: Request, response: Response, context: ApiContext): Promise<void> {
   const { route, params } = match(request);
   const gone = new AbortController();
-  response.once('close', () => gone.abort(new BuildError('cancelled', 'the caller went away')));
+  response.once('close', () => {
+    gone.abort(new BuildError('cancelled', 'the caller went away'));
+    context.providers.used();
+  });
   const call: Call = { request, response, signal: gone.signal };
   if (route.act !== undefined) return await write(route, route.act, params, context, call);
   if (request.method === 'HEAD' && typeof route.answer === 'string') return void response.end(); // would never end otherwise

@@ -174,17 +174,26 @@ export function Await<T>(props: { readonly of: Loaded<T>; readonly children: (va
   return <>{props.children(of.value)}</>;
 }
 
-let isFirstView = true;
+const viewOf = (): string => location.hash.split('?')[0] ?? '';
+/** The view whose heading had the focus last; a page that has just come takes it from nobody. */
+let focused = viewOf();
+let holdsFocus = false;
 
 /** The heading of a view; takes the focus when the view changes, so that a screen reader and the keyboard go on there. */
 export function Heading({ children }: { readonly children: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (!isFirstView) heading.current?.focus();
-    isFirstView = false;
+    const isReplaced = holdsFocus && document.activeElement === document.body; // "Loading" gave way to the view itself
+    if (viewOf() === focused && !isReplaced) return;
+    focused = viewOf();
+    heading.current?.focus();
+    holdsFocus = true;
   }, []);
+  const release = (): void => {
+    holdsFocus = false;
+  };
   return (
-    <h1 tabIndex={-1} ref={heading}>
+    <h1 tabIndex={-1} ref={heading} onKeyDown={release} onPointerDown={release}>
       {children}
     </h1>
   );

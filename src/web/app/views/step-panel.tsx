@@ -46,11 +46,6 @@ export function StepPanel(props: {
                 {step.oomKilled === true && <State state="error" label="killed: out of memory" />}
               </Pair>
             )}
-            {Object.entries(step.facts).map(([key, value]) => (
-              <Pair key={key} name={key.replaceAll(/[._]/g, ' ')}>
-                {value}
-              </Pair>
-            ))}
             {inputs.length > 0 && (
               <Pair name="waited for">
                 {inputs.slice(0, 8).map((input) => (
@@ -66,6 +61,7 @@ export function StepPanel(props: {
             </Pair>
           </dl>
           {step.phases.length > 0 && <Phases step={step} length={length} />}
+          <Facts facts={step.facts} />
           {resources !== undefined && <Resources resources={resources} />}
           {step.events.length > 0 && (
             <ul class="plain events" aria-label="Progress">
@@ -84,6 +80,24 @@ export function StepPanel(props: {
   );
 }
 
+/** What else the trace says; zeros say nothing. */
+function Facts({ facts }: { readonly facts: Step['facts'] }) {
+  const told = Object.entries(facts).filter(([, value]) => value !== '0');
+  if (told.length === 0) return null;
+  return (
+    <details>
+      <summary>{told.length} more facts of the trace</summary>
+      <dl class="pairs">
+        {told.map(([key, value]) => (
+          <Pair key={key} name={key.replaceAll(/[._]/g, ' ')}>
+            {value}
+          </Pair>
+        ))}
+      </dl>
+    </details>
+  );
+}
+
 function Pair({ name, children }: { readonly name: string; readonly children: preact.ComponentChildren }) {
   return (
     <div>
@@ -99,7 +113,7 @@ function cacheSentence({ cacheable, state, cache }: Step): string {
     return state === 'cached' ? 'its result was there already' : 'steps of this kind are not looked up';
   if (cache.hit) return cache.location === undefined ? 'hit' : `hit: ${words(cache.location)}`;
   const reason = `not cached: ${words(cache.reason ?? 'no reason recorded')}`;
-  return cache.detail === undefined ? reason : `${reason}. ${cache.detail}`;
+  return cache.detail === undefined ? reason : `${reason}, ${cache.detail}`;
 }
 
 function Phases({ step, length }: { readonly step: Step; readonly length: number }) {

@@ -67,13 +67,13 @@ function Cause(props: {
               {change.old !== undefined && (
                 <>
                   {' '}
-                  <del>{change.old}</del>
+                  <del>{brief(change.old)}</del>
                 </>
               )}
               {change.new !== undefined && (
                 <>
                   {' '}
-                  → <ins>{change.new}</ins>
+                  → <ins>{brief(change.new)}</ins>
                 </>
               )}
             </li>
@@ -87,6 +87,9 @@ function Cause(props: {
     </li>
   );
 }
+
+/** Digests are told apart by their beginning. */
+const brief = (text: string): string => text.replace(/(sha256:[0-9a-f]{10})[0-9a-f]{54}/g, '$1…');
 
 function StepLinks({ steps, reference }: { readonly steps: readonly Step[]; readonly reference: string }) {
   return (
