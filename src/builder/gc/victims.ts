@@ -84,7 +84,7 @@ async function* victims(
   for (let at = ready.pop(); at !== undefined && !holds(); at = ready.pop()) {
     const record = order[at] as SnapshotUsage;
     const gone = yield { record, rule };
-    if (breather.due) await breather.pause();
+    if (breather.dueNow) await breather.pause(); // the consumer removes between two steps, which takes its time
     if (!gone) continue;
     if (!record.shared) usedBytes -= record.sizeBytes;
     for (const parent of record.parents) {
