@@ -39,11 +39,12 @@ export async function orderOf(
   usedAtNs: (record: SnapshotUsage) => bigint,
   breather: Breather,
 ): Promise<SnapshotUsage[]> {
-  const byTime = await sortedInSlices(
-    records.map((record): Ranked => ({ record, used: Number(usedAtNs(record)), score: 0 })),
-    (a, b) => a.used - b.used,
-    breather,
-  );
+  const ranked: Ranked[] = [];
+  for (const record of records) {
+    ranked.push({ record, used: Number(usedAtNs(record)), score: 0 });
+    if (breather.due) await breather.pause();
+  }
+  const byTime = await sortedInSlices(ranked, (a, b) => a.used - b.used, breather);
   const counts = [...new Set(records.map(({ usageCount }) => usageCount))].sort((a, b) => a - b);
   const rankOfCount = new Map(counts.map((count, at) => [count, at / Math.max(1, counts.length - 1)]));
   let rank = 0;
@@ -52,8 +53,12 @@ export async function orderOf(
     if (before !== undefined && before.used !== entry.used) rank += 1;
     entry.score = rank;
     before = entry;
+    if (breather.due) await breather.pause();
   }
-  for (const entry of byTime) entry.score = entry.score / Math.max(1, rank) + (rankOfCount.get(entry.record.usageCount) ?? 0);
+  for (const entry of byTime) {
+    entry.score = entry.score / Math.max(1, rank) + (rankOfCount.get(entry.record.usageCount) ?? 0);
+    if (breather.due) await breather.pause();
+  }
   const ordered = await sortedInSlices(byTime, (a, b) => a.score - b.score || a.used - b.used, breather);
   return ordered.map(({ record }) => record);
 }

@@ -1,4 +1,5 @@
 /** The answer to "what would go, and what stays and why". */
+import { Breather } from '../../core/breather.ts';
 import type { SnapshotUsage } from '../snapshot/ports.ts';
 import type { DiskSpace } from './policy.ts';
 import type { NamedPolicy, Removal } from './victims.ts';
@@ -14,20 +15,27 @@ export interface Plan {
   readonly space: DiskSpace;
 }
 
-export function planOf(
+export async function planOf(
   records: readonly SnapshotUsage[],
   removals: readonly Removal[],
   policies: readonly NamedPolicy[],
   space: DiskSpace,
-): Plan {
+): Promise<Plan> {
+  const breather = new Breather();
   const gone = new Set(removals.map(({ record }) => record.id));
-  const left = records.filter(({ id }) => !gone.has(id));
-  const carrying = new Set(left.flatMap(({ parents }) => parents));
+  const left: SnapshotUsage[] = [];
+  const carrying = new Set<string>();
+  for (const record of records) {
+    if (!gone.has(record.id)) left.push(record);
+    if (!gone.has(record.id)) for (const parent of record.parents) carrying.add(parent);
+    if (breather.due) await breather.pause();
+  }
   const kept = new Map<KeptReason, { records: number; sizeBytes: number }>();
   for (const record of left) {
     const reason = whyKept(record, carrying, policies);
     const sum = kept.get(reason) ?? { records: 0, sizeBytes: 0 };
     kept.set(reason, { records: sum.records + 1, sizeBytes: sum.sizeBytes + record.sizeBytes });
+    if (breather.due) await breather.pause();
   }
   return {
     removals,

@@ -115,7 +115,7 @@ export class Collector implements AsyncDisposable {
     const removals: Removal[] = [];
     const chosen = sweep(records, policies, moment);
     for (let next = await chosen.next(true); next.done !== true; next = await chosen.next(true)) removals.push(next.value);
-    return planOf(records, removals, policies, moment.space);
+    return await planOf(records, removals, policies, moment.space);
   }
 
   /** As `prune`, for any selection, with the policy and the rule of each removal. @throws BuildError `invalid-input`. */

@@ -78,9 +78,13 @@ async function* victims(
   }
   const order = await orderOf(removable, usedAtNs, breather);
   const children = await childrenOf(records, breather);
-  const rank = new Map(order.map((record, at) => [record.id, at]));
+  const rank = new Map<string, number>();
   const ready = new Heap();
-  for (const [at, { id }] of order.entries()) if (!children.has(id)) ready.push(at);
+  for (const [at, { id }] of order.entries()) {
+    rank.set(id, at);
+    if (!children.has(id)) ready.push(at);
+    if (breather.due) await breather.pause();
+  }
   for (let at = ready.pop(); at !== undefined && !holds(); at = ready.pop()) {
     const record = order[at] as SnapshotUsage;
     const gone = yield { record, rule };
