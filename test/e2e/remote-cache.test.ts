@@ -4,8 +4,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { BuildxRig, executedSteps } from '../fixtures/buildx.ts';
 import { contextOf } from '../fixtures/context.ts';
-import { buildctl, buildDir, TestDaemon, unableTo } from '../fixtures/daemon.ts';
+import { buildctl, buildDir, run, TestDaemon, unableTo } from '../fixtures/daemon.ts';
 import { FaultProxy } from '../fixtures/fault-proxy.ts';
 import { busyboxRootfs, pushImage } from '../fixtures/images.ts';
 import { startRegistry, type TestRegistry } from '../fixtures/registry.ts';
@@ -173,6 +174,37 @@ test('a build that names no cache uses those of the configuration, and two daemo
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+});
+
+test('buildx and cooper write and read caches too', {
+  skip: skip === false ? unableTo('buildx') : skip,
+  timeout: 120_000,
+}, async () => {
+  await using rig = await BuildxRig.start();
+  await using context = await contextOf({ Dockerfile: `FROM ${rig.base}\nRUN date > /now\nRUN cat /now > /then\n` });
+  const ref = `${rig.registry.host}/buildx:cache`;
+  const written = await rig.build([context.dir, '--cache-to', `type=registry,ref=${ref},mode=max`]);
+  assert.equal(written.status, 0, written.stderr);
+  await buildctl(rig.daemon, ['prune', '--all']);
+  const read = await rig.build([context.dir, '--cache-from', ref]);
+  assert.equal(read.status, 0, read.stderr);
+  assert.deepEqual(executedSteps(read.stderr), [], read.stderr);
+  await buildctl(rig.daemon, ['prune', '--all']);
+  const cli = join(import.meta.dirname, '..', '..', 'src', 'cmd', 'main.ts');
+  const again = [
+    '--host',
+    rig.daemon.address,
+    '--progress',
+    'plain',
+    '--cache-from',
+    ref,
+    '--cache-to',
+    `type=registry,ref=${ref}-2`,
+  ];
+  const own = await run(process.execPath, [cli, 'build', ...again, context.dir]);
+  assert.equal(own.status, 0, own.stderr);
+  assert.deepEqual(executedSteps(own.stderr), [], own.stderr);
+  assert.match(own.stderr, /exporting cache to registry/);
 });
 
 test('a dead cache costs the first build little and the next nothing, and both say so', { skip, timeout: 120_000 }, async () => {

@@ -12,7 +12,7 @@ import { type SecretSource, secretsService } from '../../builder/session/attacha
 import { BuildError } from '../../core/errors.ts';
 import { type Arguments, type FlagSpec, formatFlags, isOn, parseArguments, splitOnce, textOf, textsOf } from '../args.ts';
 import { openDisplay, PROGRESS_MODES } from '../progress/open-display.ts';
-import { build } from './build.ts';
+import { build, type ClientBuild } from './build.ts';
 import { ENDPOINT_FLAGS, getOps, openClient } from './endpoint.ts';
 import { formatExplanation } from './explain-text.ts';
 import { type ParsedOutput, parseOutput } from './outputs.ts';
@@ -39,6 +39,13 @@ const FLAGS: readonly FlagSpec[] = [
   { name: 'allow', kind: 'texts', value: 'NAME', doc: 'entitlement: network.host, security.insecure' },
   { name: 'network', kind: 'text', value: 'MODE', doc: 'network of RUN steps: default, host, none' },
   { name: 'no-cache', kind: 'switch', doc: 'run every step again' },
+  { name: 'cache-from', kind: 'texts', value: 'SPEC', doc: 'remote cache to look into: type=registry,ref=REF, ... or REF alone' },
+  {
+    name: 'cache-to',
+    kind: 'texts',
+    value: 'SPEC',
+    doc: 'remote cache to write: type=registry,ref=REF,mode=min|max, ... or REF alone',
+  },
   { name: 'pull', kind: 'switch', doc: 'look for newer base images' },
   {
     name: 'triggered-at',
@@ -79,6 +86,8 @@ export async function run(argv: readonly string[]): Promise<number> {
         authService(dockerConfigDir()),
       ],
       exporters: outputs,
+      cacheImports: cachesOf(args, 'cache-from'),
+      cacheExports: cachesOf(args, 'cache-to'),
       entitlements: textsOf(args, 'allow'),
       display,
       traceparent: process.env.TRACEPARENT,
@@ -144,6 +153,21 @@ function triggerOf(args: Arguments): string | undefined {
   const flag = textOf(args, 'triggered-at');
   if (flag !== undefined) parseTime(flag);
   return flag ?? process.env.COOPER_TRIGGERED_AT;
+}
+
+/** `type=T,key=value,...`; a text without `=` is a reference in a registry. @throws BuildError `invalid-input`. */
+function cachesOf(args: Arguments, flag: 'cache-from' | 'cache-to'): NonNullable<ClientBuild['cacheImports']> {
+  return textsOf(args, flag).map((spec) => {
+    if (!spec.includes('=')) return { type: 'registry', attributes: new Map([['ref', spec]]) };
+    const parts = spec.split(',').map((part): [string, string] => [splitOnce(part, '=')[0], splitOnce(part, '=')[1] ?? '']);
+    const { type = '', ...attributes } = Object.fromEntries(parts);
+    if (type === '') throw new BuildError('invalid-input', `--${flag} ${spec}: type is missing`);
+    if (type === 'local')
+      throw new BuildError('unsupported', `--${flag} ${spec}: this client serves no cache folder`, {
+        hint: 'buildctl and docker buildx do; other types work here',
+      });
+    return { type, attributes: new Map(Object.entries(attributes)) };
+  });
 }
 
 /** What `-o` says, or an image when there is a name for it. */

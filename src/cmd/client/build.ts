@@ -15,6 +15,8 @@ export interface ClientBuild {
   /** Frontend options: `filename`, `target`, `build-arg:K`, ... */
   readonly options: ReadonlyMap<string, string>;
   readonly exporters: readonly { readonly type: string; readonly attributes: ReadonlyMap<string, string> }[];
+  readonly cacheImports?: readonly { readonly type: string; readonly attributes: ReadonlyMap<string, string> }[];
+  readonly cacheExports?: readonly { readonly type: string; readonly attributes: ReadonlyMap<string, string> }[];
   readonly entitlements: readonly string[];
   /** What this client serves inside the session. */
   readonly services: readonly Service[];
@@ -50,6 +52,16 @@ export async function build(client: RpcClient, request: ClientBuild): Promise<Cl
       Frontend: 'dockerfile.v0',
       FrontendAttrs: Object.fromEntries(request.options),
       Exporters: request.exporters.map(({ type, attributes }) => ({ Type: type, Attrs: Object.fromEntries(attributes) })),
+      Cache: {
+        Imports: (request.cacheImports ?? []).map(({ type, attributes }) => ({
+          Type: type,
+          Attrs: Object.fromEntries(attributes),
+        })),
+        Exports: (request.cacheExports ?? []).map(({ type, attributes }) => ({
+          Type: type,
+          Attrs: Object.fromEntries(attributes),
+        })),
+      },
       Entitlements: [...request.entitlements],
       Internal: request.internal === true,
     };
