@@ -20,6 +20,7 @@ export function throwIfAborted(signal: AbortSignal): void {
 
 /** `promise`, or the abort reason as soon as the signal aborts. The promise itself goes on; the caller owns its clean-up. */
 export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  promise.catch(() => undefined); // given up before it is waited for, its failure would end the process
   throwIfAborted(signal);
   const aborted = Promise.withResolvers<never>();
   const onAbort = (): void => aborted.reject(BuildError.from(signal.reason));

@@ -4,11 +4,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { Redis } from 'ioredis';
 import { startActionsCache } from '../fixtures/actions-cache.ts';
 import { BuildxRig } from '../fixtures/buildx.ts';
 import { startAzure, startRedis, startS3 } from '../fixtures/cache-servers.ts';
 import { contextOf } from '../fixtures/context.ts';
-import { buildDir, TestDaemon, unableTo } from '../fixtures/daemon.ts';
+import { buildDir, run, TestDaemon, unableTo } from '../fixtures/daemon.ts';
 import { busyboxRootfs, pushImage } from '../fixtures/images.ts';
 import { startRegistry, type TestRegistry } from '../fixtures/registry.ts';
 
@@ -154,4 +155,62 @@ test('two daemons that share one redis by configuration, under load, lose nothin
     const shown = await build(third, dir, []);
     assert.deepEqual(steps(shown), { cached: STEPS, total: STEPS }, shown);
   }
+});
+
+/** Redis speaks no HTTP, so the proxy of the fault matrix cannot break it; the server itself can be told to. */
+test('no fault of a redis cache fails a build', { skip: unableTo(...NEEDED, 'redis-server') }, async (t) => {
+  await using server = await startRedis();
+  await using context = await project('faults');
+  await using daemon = await TestDaemon.start({ toml: '[cooper.cache]\nanswer-timeout = "1s"\ntransfer-timeout = "1s"\n' });
+  const redis = new Redis(Number(server.host.split(':')[1]), { password: server.attributes.password ?? '' });
+  const flag = flagOf('redis', server.attributes);
+  const wrong = flagOf('redis', { ...server.attributes, password: 'not-the-right-secret' });
+  // By another name it is another place, whose breaker opens alone.
+  const addr = server.url.replace('127.0.0.1', 'localhost');
+  const full = flagOf('redis', { ...server.attributes, addr, prefix: 'full' });
+  await build(daemon, context.dir, ['--export-cache', `${flag},mode=max`]);
+  const all = async (pattern: string): Promise<string[]> => await redis.keys(pattern);
+  const fault = async (name: string, flags: readonly string[], warning: RegExp, prepare = async () => {}): Promise<void> => {
+    await t.test(name, async () => {
+      await prepare();
+      assert.equal((await run('buildctl', ['--addr', daemon.address, 'prune', '--all'])).status, 0);
+      const shown = await build(daemon, context.dir, flags);
+      assert.match(shown, warning);
+      assert.doesNotMatch(shown, /not-the-right-secret/);
+    });
+  };
+  try {
+    await fault('import: wrong password', ['--import-cache', wrong], /built without cache .*credentials were not accepted/);
+    await fault('export: wrong password', ['--export-cache', wrong], /cache not exported .*credentials were not accepted/);
+    await fault(
+      'export: no memory left',
+      ['--export-cache', `${full},mode=max`],
+      /cache not exported .*no memory left/,
+      async () => {
+        await redis.config('SET', 'maxmemory', '1mb');
+      },
+    );
+    await redis.config('SET', 'maxmemory', '0');
+    await fault('fetch: evicted', ['--import-cache', flag], /could not be fetched/, async () => {
+      await redis.del(...(await all('cooper:blob:*')));
+    });
+    await build(daemon, context.dir, ['--export-cache', `${flag},mode=max`]);
+    await fault('fetch: wrong bytes', ['--import-cache', flag], /could not be fetched/, async () => {
+      for (const key of await all('cooper:blob:*')) await redis.setrange(key, 20, 'wrong');
+    });
+    await fault('import: another document', ['--import-cache', flag], /built without cache/, async () => {
+      for (const key of await all('cooper:config:*')) await redis.set(key, '{"hello":"world"}');
+    });
+    await fault('import: accepts and says nothing', ['--import-cache', flag], /built without cache .*took longer/, async () =>
+      server.pause(),
+    );
+  } finally {
+    server.resume();
+    redis.disconnect();
+  }
+  await using gone = await startRedis();
+  const down = flagOf('redis', gone.attributes);
+  await gone.stop();
+  await fault('import: refuses connections', ['--import-cache', down], /built without cache .*breaker open since/);
+  await fault('export: refuses connections', ['--export-cache', down], /cache not exported/);
 });

@@ -113,7 +113,8 @@ class RedisStore implements CacheStore {
     });
     // One is handed on as it was written; so is one that cannot be read, for the reader to say so.
     if (found.length < 2) return found[0];
-    return encodeCacheConfig(mergeConfigs(found.flatMap(readable)), true);
+    const configs = found.flatMap(readable);
+    return configs.length === 0 ? found[0] : encodeCacheConfig(mergeConfigs(configs), true);
   }
 
   /** Exports of the same records take the same place, so a cache that is exported again and again does not push out the others. */
