@@ -55,7 +55,7 @@ const atOnce = (count: number): string => `0x57 ${count}x10`;
 const BOUNDARY_BUILDS = 40;
 const k = boundary(BOUNDARY_BUILDS);
 
-export const SLO_SCENARIOS: readonly (Scenario & { readonly slo: string })[] = [
+const FIRST_SCENARIOS: readonly (Scenario & { readonly slo: string })[] = [
   {
     slo: 'build-success',
     name: 'a daemon that fails 10 % of builds burns the budget and fires',
@@ -133,6 +133,76 @@ export const SLO_SCENARIOS: readonly (Scenario & { readonly slo: string })[] = [
     at: [{ minute: 180, fires: [] }],
   },
 ];
+
+const series = (name: string, labels: Readonly<Record<string, string>>): string =>
+  `${name}{${[target, ...Object.entries(labels).map(([label, value]) => `${label}="${value}"`)].join(',')}}`;
+interface Pace {
+  readonly bad: string;
+  readonly good: string;
+}
+/** All bad, then all good, in promtool's notation, of one objective: what is counted at a steady pace for four hours. */
+const STEADY: Readonly<Record<string, (pace: Pace) => History>> = {
+  'queue-wait': ({ good, bad }) => ({
+    [series('cooper_build_duration_seconds_bucket', { phase: 'queue', result: 'success', le: '60' })]: good,
+    [series('cooper_build_duration_seconds_count', { phase: 'queue', result: 'success' })]: good,
+    [series('cooper_build_duration_seconds_bucket', { phase: 'queue', result: 'failure', le: '60' })]: '0x240',
+    [series('cooper_build_duration_seconds_count', { phase: 'queue', result: 'failure' })]: bad,
+  }),
+  'first-artifact': ({ good, bad }) => ({
+    [series('cooper_first_artifact_seconds_bucket', { from: 'trigger', le: '600' })]: good,
+    [series('cooper_first_artifact_seconds_count', { from: 'trigger' })]: good,
+    [series('cooper_first_artifact_seconds_bucket', { from: 'acceptance', le: '600' })]: '0x240',
+    [series('cooper_first_artifact_seconds_count', { from: 'acceptance' })]: bad,
+  }),
+  'cache-push': ({ good, bad }) => ({
+    [series('cooper_cache_remote_operations_total', { backend: 's3', op: 'export', result: 'ok' })]: good,
+    [series('cooper_cache_remote_operations_total', { backend: 's3', op: 'export', result: 'denied' })]: bad,
+    [series('cooper_cache_remote_operations_total', { backend: 's3', op: 'export', result: 'skipped' })]: '0+9x240',
+  }),
+  reproducibility: ({ good, bad }) => ({
+    [series('cooper_reproducibility_checks_total', { result: 'same' })]: good,
+    [series('cooper_reproducibility_checks_total', { result: 'different' })]: bad,
+    [series('cooper_reproducibility_checks_total', { result: 'error' })]: '0+9x240',
+  }),
+  'cache-growth': ({ bad }) => ({
+    [series('cooper_cache_bytes', { kind: 'regular' })]: bad === NONE ? '109x240' : '111x240',
+    [series('cooper_cache_limit_bytes', {})]: '100x240',
+  }),
+  'outage-recovery': ({ good, bad }) => ({
+    [series('cooper_outage_seconds_bucket', { component: 'registry', le: '900' })]: good,
+    [series('cooper_outage_seconds_count', { component: 'registry' })]: good,
+    [series('cooper_outage_seconds_bucket', { component: 'remote-cache', le: '900' })]: '0x240',
+    [series('cooper_outage_seconds_count', { component: 'remote-cache' })]: bad,
+  }),
+  canary: ({ good, bad }) => ({
+    [series('cooper_canary_builds_total', { result: 'success' })]: good,
+    [series('cooper_canary_builds_total', { result: 'timeout' })]: bad,
+  }),
+};
+const NONE = '0x240';
+const SOME = '0+1x240';
+const STEADY_SCENARIOS = Object.entries(STEADY).flatMap(([slo, historyOf]) => [
+  {
+    slo,
+    name: 'nothing but failures fire every pair',
+    history: historyOf({ good: NONE, bad: SOME }),
+    at: [{ minute: 120, fires: allPairs(objective(slo)) }],
+  },
+  { slo, name: 'no failure fires nothing', history: historyOf({ good: SOME, bad: NONE }), at: [{ minute: 120, fires: [] }] },
+]);
+
+const BURNING_UNTIL_GONE: Scenario & { readonly slo: string } = {
+  slo: 'build-success',
+  name: 'an alert whose data stops goes on',
+  history: { [SUCCESS]: '0+6x60 stale', [FAULT]: '0+3x60 stale' },
+  at: [
+    { minute: 60, fires: allPairs(success) },
+    { minute: 180, fires: allPairs(success) },
+  ],
+};
+
+/** Every objective firing and silent, at the boundary where it matters, and when the data stops. */
+export const SLO_SCENARIOS = [...FIRST_SCENARIOS, ...STEADY_SCENARIOS, BURNING_UNTIL_GONE];
 
 /** One sample each quarter of an hour for days: a service that hardly builds. */
 export const LOW_TRAFFIC_SCENARIOS: readonly (Scenario & { readonly slo: string })[] = [
@@ -347,22 +417,38 @@ export const SYMPTOM_SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-const seriesOf = (history: History): YamlValue => Object.entries(history).map(([series, values]) => ({ series, values }));
+const seriesOf = (history: History): YamlValue[] => Object.entries(history).map(([series, values]) => ({ series, values }));
 
 function sloTest(scenario: Scenario & { readonly slo: string }, interval: string): YamlValue {
   return {
     name: scenario.name,
     interval,
     input_series: seriesOf(scenario.history),
-    promql_expr_test: scenario.at.map(({ minute, fires }) => ({
-      expr: `count by (severity, long) (ALERTS{alertstate="firing",slo="${scenario.slo}"})`,
-      eval_time: `${minute}m`,
-      exp_samples: fires.map((pair) => {
-        const [severity, long] = pair.split(' ');
-        return { labels: `{severity="${severity}",long="${long}"}`, value: 1 };
-      }),
-    })),
+    promql_expr_test: verdicts(scenario),
   };
+}
+
+const verdicts = ({ slo, at }: Scenario & { readonly slo: string }): YamlValue[] =>
+  at.map(({ minute, fires }) => ({
+    expr: `count by (severity, long) (ALERTS{alertstate="firing",slo="${slo}"})`,
+    eval_time: `${minute}m`,
+    exp_samples: fires.map((pair) => {
+      const [severity, long] = pair.split(' ');
+      return { labels: `{severity="${severity}",long="${long}"}`, value: 1 };
+    }),
+  }));
+
+/** Scenarios of several objectives that have one name, at once: every test evaluates every rule, so fewer tests are faster ones. */
+function together(scenarios: readonly (Scenario & { readonly slo: string })[]): YamlValue[] {
+  return [...new Set(scenarios.map(({ name }) => name))].map((name) => {
+    const same = scenarios.filter((scenario) => scenario.name === name);
+    return {
+      name,
+      interval: '1m',
+      input_series: same.flatMap(({ history }) => seriesOf(history)),
+      promql_expr_test: same.flatMap(verdicts),
+    };
+  });
 }
 
 function symptomTest(scenario: Scenario): YamlValue {
@@ -441,10 +527,18 @@ const file = (evaluationInterval: string, tests: readonly YamlValue[]): YamlValu
  * rules, symptoms have a `for` of minutes, low traffic is a matter of days.
  */
 export const RULE_TEST_FILES: Readonly<Record<string, YamlValue>> = {
-  'rules.test.yaml': file('5m', [...SLO_SCENARIOS.map((scenario) => sloTest(scenario, '1m')), ANNOTATION_TEST]),
+  'rules.test.yaml': file('5m', [...FIRST_SCENARIOS.map((scenario) => sloTest(scenario, '1m')), ANNOTATION_TEST]),
+  'rules-steady.test.yaml': file('4m', [...together(STEADY_SCENARIOS), sloTest(BURNING_UNTIL_GONE, '1m')]),
   'symptoms.test.yaml': file('2m', [...SYMPTOM_SCENARIOS.map(symptomTest), WATCHDOG_TEST]),
   'rules-low-traffic.test.yaml': file(
     '30m',
     LOW_TRAFFIC_SCENARIOS.map((scenario) => sloTest(scenario, '15m')),
   ),
 };
+
+/** The boundary tests of one objective, for rules that are cut down to it: what the tests of the tests run. */
+export const boundaryTestsOf = (slo: string): YamlValue =>
+  file(
+    '5m',
+    FIRST_SCENARIOS.filter((scenario) => scenario.slo === slo).map((scenario) => sloTest(scenario, '1m')),
+  );

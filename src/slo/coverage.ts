@@ -50,6 +50,12 @@ export class Coverage {
     return Math.min(seen / windowS, 1);
   }
 
+  /** The same, of the part of the window since the very first look: what was before it is no gap. */
+  gapless(windowS: number, nowS: number): number {
+    const sinceFirstS = nowS - (this.#stretches[0]?.fromS ?? nowS);
+    return sinceFirstS <= 0 ? 1 : this.over(Math.min(windowS, sinceFirstS), nowS);
+  }
+
   /** Seconds since the epoch of the last look; undefined before the first. */
   get lastS(): number | undefined {
     return this.#stretches.at(-1)?.toS;

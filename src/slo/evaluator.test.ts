@@ -209,9 +209,10 @@ test('the table shows each objective on a line and says which pair fires', async
   rig.builds('error', 30);
   rig.steps('hit_local', 10);
   const table = formatSloTable(await rig.evaluator.report());
-  assert.deepEqual(table.split('\n').slice(0, 2), [
-    'OBJECTIVE        TARGET    ACHIEVED  EVENTS         BUDGET LEFT  BURN 1h  BURN 6h  BURN 1d  STATE',
-    'Build success    99% / 7d  75%       90/120 builds  -2400%       25x      25x      25x      burning-page',
+  const words = table.split('\n').map((line) => line.replaceAll(/ {2,}/g, '  '));
+  assert.deepEqual(words.slice(0, 2), [
+    'OBJECTIVE  TARGET  ACHIEVED  EVENTS  BUDGET LEFT  BURN 1h  BURN 6h  BURN 1d  STATE',
+    'Build success  99% / 7d  75%  90/120 builds  -2400%  25x  25x  25x  burning-page',
   ]);
   assert.match(table, /Build latency .* idle$/m);
   assert.match(table, /Build success: page: the last 1h and the last 5m burn faster than 13.4 times the budget/);

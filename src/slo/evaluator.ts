@@ -208,7 +208,7 @@ export class SloEvaluator implements AsyncDisposable {
     const held = objective.pairs.map((pair): Held | undefined => {
       const sinceS = firing.get(keyOf(pair));
       if (sinceS === undefined) return undefined;
-      return { sinceS, holds: blind || coverage.over(secondsOf(pair.short), nowS) < ENOUGH_COVERAGE };
+      return { sinceS, holds: blind || coverage.gapless(secondsOf(pair.short), nowS) < ENOUGH_COVERAGE };
     });
     const status = statusOf(
       objective,

@@ -5,8 +5,19 @@
 import { declare, type Labels, type MetricSpec } from './metric-spec.ts';
 
 /** The names of objectives.ts; a test there compares. */
-export const SLO_NAMES = ['build-success', 'build-latency', 'cache-hit'] as const;
-export const SLO_WINDOWS = ['5m', '30m', '1h', '2h', '6h', '1d', '3d', '7d'] as const;
+export const SLO_NAMES = [
+  'build-success',
+  'build-latency',
+  'cache-hit',
+  'queue-wait',
+  'first-artifact',
+  'cache-push',
+  'reproducibility',
+  'cache-growth',
+  'outage-recovery',
+  'canary',
+] as const;
+export const SLO_WINDOWS = ['5m', '30m', '1h', '2h', '6h', '1d', '3d', '7d', '28d'] as const;
 export const SLO_STATES = ['ok', 'burning-ticket', 'burning-page', 'exhausted', 'idle', 'unknown'] as const;
 
 /** Objectives of a site are added to the shipped ones; the budget bounds how many have series of their own. */

@@ -108,8 +108,9 @@ export class Metrics {
     return scrape;
   }
 
-  /** Current sums, for the SLO evaluator: the same series Prometheus would add up. Runs no collectors. */
+  /** Current sums, for the SLO evaluator: the same series Prometheus would add up. Gauges are looked up first, as for a scrape. */
   async read(selections: readonly Selection[]): Promise<number[]> {
+    if (selections.some(({ metric }) => this.#registered.get(metric)?.spec.kind === 'gauge')) this.#collect();
     return Promise.all(selections.map((selection) => this.#sum(selection)));
   }
 
