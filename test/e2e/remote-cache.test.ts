@@ -192,7 +192,7 @@ test('buildx and cooper write and read caches too', {
   await buildctl(rig.daemon, ['prune', '--all']);
   const cli = join(import.meta.dirname, '..', '..', 'src', 'cmd', 'main.ts');
   const again = [
-    '--host',
+    '--addr',
     rig.daemon.address,
     '--progress',
     'plain',

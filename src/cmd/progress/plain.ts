@@ -65,11 +65,13 @@ export class PlainDisplay implements Display {
       };
       this.#steps.set(vertex.digest, step);
     }
+    // Fetched from a remote cache: shown as done when it is here, and as cached when it is known to be right.
+    const newlyCached = vertex.cached && !step.vertex.cached;
     step.vertex = vertex;
     updateIntervals(step.intervals, vertex);
     if (vertex.started === undefined) return;
     if (step.index === 0) Object.assign(step, { index: this.#next++ });
-    if (vertex.completed === undefined) step.finished = false;
+    if (vertex.completed === undefined || newlyCached) step.finished = false;
   }
 
   #status(line: VertexStatus): void {
