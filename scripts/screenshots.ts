@@ -1,17 +1,19 @@
 /** Writes docs/screenshots/*.png: the page of a real daemon after real builds, in light and dark. Run by hand when the page changes. */
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { openBrowser } from '../test/fixtures/browser.ts';
 import { TestDaemon } from '../test/fixtures/daemon.ts';
-import { playScene, startSlowBuild } from '../test/fixtures/page-scene.ts';
+import { playScene, SCENE_TOML, startSlowBuild } from '../test/fixtures/page-scene.ts';
 
 const OUT = process.argv[2] ?? join(import.meta.dirname, '..', 'docs', 'screenshots');
-const SLOW_SECONDS = 40;
+const SLOW_SECONDS = 60;
 
 mkdirSync(OUT, { recursive: true });
-await using daemon = await TestDaemon.start();
+await using daemon = await TestDaemon.start({ toml: SCENE_TOML });
 await using scene = await playScene(daemon);
 const slow = startSlowBuild(daemon, scene.context, SLOW_SECONDS);
+await setTimeout(16_000); // the daemon looks at its disk every 15 seconds
 const [cold = '', changed = '', failed = ''] = scene.refs;
 
 const views: readonly (readonly [name: string, path: string, ready: string])[] = [

@@ -10,7 +10,7 @@ import { after, afterEach, before, test } from 'node:test';
 import type { Page } from 'playwright-core';
 import { type Browser, noBrowser, openBrowser } from '../fixtures/browser.ts';
 import { TestDaemon, unableTo } from '../fixtures/daemon.ts';
-import { playScene, type Scene, startSlowBuild } from '../fixtures/page-scene.ts';
+import { playScene, SCENE_TOML, type Scene, startSlowBuild } from '../fixtures/page-scene.ts';
 
 const skip = noBrowser || unableTo('buildctl', 'runc', 'busybox');
 const TOKEN = randomBytes(24).toString('hex');
@@ -27,7 +27,7 @@ before(async () => {
   if (skip !== false) return;
   dir = await mkdtemp(join(tmpdir(), 'cooper-page-'));
   writeFileSync(join(dir, 'tokens'), `tester ${TOKEN}\n`, { mode: 0o600 });
-  daemon = await TestDaemon.start({ toml: `[cooper.ops]\ntoken-file = "${join(dir, 'tokens')}"\n` });
+  daemon = await TestDaemon.start({ toml: `${SCENE_TOML}[cooper.ops]\ntoken-file = "${join(dir, 'tokens')}"\n` });
   scene = await playScene(daemon);
   browser = await openBrowser(daemon.opsUrl);
   page = browser.page;
@@ -116,6 +116,15 @@ test('a build says why its steps ran, what failed and what it printed', { skip }
   await open(`#/builds/${ref(2)}`);
   await page.locator('[role=log]', { hasText: 'check 17 failed: totals differ' }).waitFor();
   await page.locator('.problem', { hasText: 'exit code: 3' }).first().waitFor();
+});
+
+test('what fires is told on every view, with the runbook a click away', { skip }, async () => {
+  await open('#/steps');
+  await page.locator('nav .count').filter({ hasText: '1' }).waitFor();
+  assert.equal(await page.locator('p[role=status]').first().textContent(), '1 alert firing: CooperConfigUnknownKeys');
+  await open('#/');
+  await page.getByRole('link', { name: 'CooperConfigUnknownKeys' }).click();
+  await page.locator('.runbook h2', { hasText: 'Meaning' }).waitFor();
 });
 
 test('the keyboard alone reaches the views, walks the waterfall and sees where it is', { skip }, async () => {

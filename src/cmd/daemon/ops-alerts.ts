@@ -3,10 +3,11 @@
  * so the runbooks are the same; rules that look at a history (a disk that fills, registries) are left to Prometheus.
  */
 import type { SloReport, SloStatus } from '../../slo/report.ts';
-import type { Alert, Status } from '../../web/api/model.ts';
+import type { Alert, GcRun, Status } from '../../web/api/model.ts';
 
 const DISK_FULL = 0.03;
 const STUCK_SECONDS = 600;
+const GC_MS = 3_600_000;
 
 type Bare = Omit<Alert, 'runbook'>;
 export interface Seen {
@@ -14,14 +15,17 @@ export interface Seen {
   /** Alert name by objective. */
   readonly alertNames: ReadonlyMap<string, string>;
   readonly status: Pick<Status, 'builds' | 'cache' | 'breakers'>;
+  /** Collections, newest first. */
+  readonly runs: readonly GcRun[];
   readonly unknownKeys: number;
+  readonly nowMs: number;
 }
 
 /** Worst first. */
-export function firingOf({ report, alertNames, status, unknownKeys }: Seen): Bare[] {
-  return [...report.objectives.flatMap((slo) => burning(slo, alertNames.get(slo.name))), ...symptoms(status, unknownKeys)].sort(
-    (a, b) => rankOf(a.severity) - rankOf(b.severity),
-  );
+export function firingOf(seen: Seen): Bare[] {
+  const slos = seen.report.objectives.flatMap((slo) => burning(slo, seen.alertNames.get(slo.name)));
+  const symptoms = SYMPTOMS.flatMap((symptom) => symptom(seen));
+  return [...slos, ...symptoms].sort((a, b) => rankOf(a.severity) - rankOf(b.severity));
 }
 
 const RANKS = ['critical', 'warning', 'info'];
@@ -45,47 +49,63 @@ function burning(slo: SloStatus, name: string | undefined): Bare[] {
   ];
 }
 
-function symptoms({ builds, cache, breakers }: Seen['status'], unknownKeys: number): Bare[] {
-  const free = cache.diskBytes === 0 ? 1 : cache.diskFreeBytes / cache.diskBytes;
-  const open = breakers.filter(({ state }) => state === 'open');
-  return [
-    ...(free < DISK_FULL
-      ? [
-          {
-            name: 'CooperDiskFull',
-            severity: 'critical',
-            summary: 'The disk under the build state is full.',
-            detail: `${round(free * 100)} % of it is free; builds are about to fail.`,
-          },
-        ]
-      : []),
-    ...(builds.oldestQueuedSeconds > STUCK_SECONDS
-      ? [
-          {
-            name: 'CooperBuildsStuck',
-            severity: 'critical',
-            summary: 'Builds wait for admission.',
-            detail: `The oldest has waited ${Math.round(builds.oldestQueuedSeconds / 60)} minutes; ${builds.queued} wait.`,
-          },
-        ]
-      : []),
-    ...open.map(({ name, detail }) => ({
-      name: 'CooperRemoteCacheDown',
-      severity: 'warning',
-      summary: `The remote cache ${name} is not used: its breaker is open.`,
-      detail: detail ?? 'Builds go on without it, slower.',
-    })),
-    ...(unknownKeys > 0
-      ? [
-          {
-            name: 'CooperConfigUnknownKeys',
-            severity: 'info',
-            summary: 'The configuration holds keys the daemon does not know.',
-            detail: `${unknownKeys} keys; the log names each with the nearest real one.`,
-          },
-        ]
-      : []),
-  ];
-}
+/** Each says what fires of it: nothing, one, or one per subject. Thresholds are those of alerts/symptoms.ts. */
+const SYMPTOMS: readonly ((seen: Seen) => readonly Bare[])[] = [
+  ({ status: { cache } }) => {
+    const free = cache.diskBytes === 0 ? 1 : cache.diskFreeBytes / cache.diskBytes;
+    if (free >= DISK_FULL) return [];
+    return [
+      {
+        name: 'CooperDiskFull',
+        severity: 'critical',
+        summary: 'The disk under the build state is full.',
+        detail: `${round(free * 100)} % of it is free; builds are about to fail.`,
+      },
+    ];
+  },
+  ({ status: { builds } }) => {
+    if (builds.oldestQueuedSeconds <= STUCK_SECONDS) return [];
+    return [
+      {
+        name: 'CooperBuildsStuck',
+        severity: 'critical',
+        summary: 'Builds wait for admission.',
+        detail: `The oldest has waited ${Math.round(builds.oldestQueuedSeconds / 60)} minutes; ${builds.queued} wait.`,
+      },
+    ];
+  },
+  ({ status: { breakers } }) =>
+    breakers
+      .filter(({ state }) => state === 'open')
+      .map(({ name, detail }) => ({
+        name: 'CooperRemoteCacheOutage',
+        severity: 'warning',
+        summary: `The remote cache ${name} does not answer; builds go on without it.`,
+        detail: detail ?? 'Its breaker is open; builds are slower and do not fail.',
+      })),
+  ({ runs, nowMs }) => {
+    const failed = runs.filter(({ ok, at }) => !ok && nowMs - Date.parse(at) < GC_MS);
+    if (failed.length === 0) return [];
+    return [
+      {
+        name: 'CooperGcFailing',
+        severity: 'warning',
+        summary: 'Garbage collection of the build cache fails.',
+        detail: `${failed.length} of the runs of the last hour failed: ${failed[0]?.error ?? 'the log says why'}.`,
+      },
+    ];
+  },
+  ({ unknownKeys }) => {
+    if (unknownKeys === 0) return [];
+    return [
+      {
+        name: 'CooperConfigUnknownKeys',
+        severity: 'info',
+        summary: 'The configuration holds keys the daemon does not know.',
+        detail: `${unknownKeys} of them; the log names each with the nearest real one.`,
+      },
+    ];
+  },
+];
 
 const round = (value: number): number => Math.round(value * 10) / 10;

@@ -110,7 +110,9 @@ async function alertsOf(parts: OpsParts): Promise<Alert[]> {
     report: await parts.slo.report(),
     alertNames: new Map(parts.objectives.map(({ name, alertName }) => [name, alertName])),
     status: statusOf(parts),
+    runs: parts.memory.runs,
     unknownKeys: parts.unknownKeys,
+    nowMs: Date.now(),
   });
   const withRunbooks = firing.map(async (alert) => ({ ...alert, runbook: (await readRunbook(alert.name)) !== undefined }));
   return parts.memory.withSince(await Promise.all(withRunbooks));

@@ -222,6 +222,27 @@ export const slo = z.looseObject({
   budgetLeft: z.number().describe('1 untouched, 0 spent, negative overspent'),
   state: z.string(),
   note: z.optional(z.string()),
+  exhaustsInSeconds: z.optional(z.nullable(z.number()).describe('at the burn rate of the last hour; null: not being spent')),
+  coverage: z.optional(z.number().describe('share of the period in which the counters were looked at')),
+  window: z.optional(z.looseObject({ from: time, to: time, calendar: z.optional(z.string()) })),
+  policy: z.optional(
+    z
+      .nullable(z.looseObject({ budgetBelow: z.number(), consequence: z.string() }))
+      .describe('what the budget policy asks for now'),
+  ),
+  adjustments: z.optional(
+    z.array(
+      z.looseObject({
+        id: z.string(),
+        kind: z.string(),
+        author: z.string(),
+        reason: z.string(),
+        from: time,
+        to: time,
+        active: z.boolean(),
+      }),
+    ),
+  ),
   burn: z.array(z.looseObject({ window: z.string(), good: z.number(), total: z.number(), burnRate: z.nullable(z.number()) })),
   pairs: z.array(
     z.looseObject({ severity: z.string(), long: z.string(), short: z.string(), factor: z.number(), firing: z.boolean() }),

@@ -1,7 +1,7 @@
 /** One objective: what it promises, how the budget was spent, and how close each pair of windows is to firing. */
 import type { Slo, SloSeries } from '../../api/model.ts';
 import { type Feed, useGet } from '../api.ts';
-import { percent, plural, times } from '../format.ts';
+import { clock, duration, percent, plural, times } from '../format.ts';
 import { Await, Figure, Heading, Meter, Panel, State, Table } from '../ui.tsx';
 import { LineChart } from './line-chart.tsx';
 
@@ -37,9 +37,20 @@ export function Objective({ name, feed }: { readonly name: string; readonly feed
           value={percent(slo.budgetLeft)}
           note={<Meter share={slo.budgetLeft} label={`${percent(slo.budgetLeft)} left`} />}
         />
+        <Figure
+          label="Exhausted in"
+          value={slo.exhaustsInSeconds == null ? 'not being spent' : duration(slo.exhaustsInSeconds * 1000)}
+          note="at the pace of the last hour"
+        />
+        <Figure label="Watched" value={percent(slo.coverage ?? 1)} note="of the period" />
         <Figure label="Bad" value={slo.total - slo.good} note={`of ${(slo.total * (1 - slo.target)).toFixed(1)} allowed`} />
       </dl>
       {slo.note !== undefined && <p class="note">{slo.note}</p>}
+      {slo.policy != null && (
+        <p class="problem">
+          Budget policy below {percent(slo.policy.budgetBelow)}: {slo.policy.consequence}
+        </p>
+      )}
       <Await of={series}>
         {(value) => (
           <div class="halves">
@@ -90,6 +101,23 @@ export function Objective({ name, feed }: { readonly name: string; readonly feed
           />
         </Panel>
       </div>
+      {slo.adjustments !== undefined && slo.adjustments.length > 0 && (
+        <Panel title="Maintenance and adjustments" id="adjustments">
+          <Table
+            caption="What was taken out of the budget, by whom and why"
+            rows={slo.adjustments}
+            keyOf={({ id }) => id}
+            none="None."
+            columns={[
+              { head: 'Kind', cell: ({ kind, active }) => `${kind}${active ? ', now' : ''}` },
+              { head: 'From', cell: ({ from }) => clock(from) },
+              { head: 'To', cell: ({ to }) => clock(to) },
+              { head: 'Author', cell: ({ author }) => author },
+              { head: 'Reason', wide: true, cell: ({ reason }) => reason },
+            ]}
+          />
+        </Panel>
+      )}
     </>
   );
 }

@@ -181,6 +181,9 @@ function Objective({ slo, at }: { readonly slo: Slo; readonly at: string }) {
           {pair.severity}: {pair.long} and {pair.short} burn above {times(pair.factor)}
         </p>
       ))}
+      {slo.exhaustsInSeconds != null && slo.budgetLeft > 0 && (
+        <p class="note">at the pace of the last hour the budget lasts {duration(slo.exhaustsInSeconds * 1000)}</p>
+      )}
       {slo.note !== undefined && <p class="note">{slo.note}</p>}
     </li>
   );
