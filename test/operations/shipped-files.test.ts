@@ -86,7 +86,7 @@ const SECTIONS = [
 ];
 /** The commands of src/cmd/main.ts, read from its table. */
 const COMMANDS = new Set(
-  [...readFileSync('src/cmd/main.ts', 'utf8').matchAll(/^ {2}(\w+): \{ summary:/gm)].map((match) => match[1]),
+  [...readFileSync('src/cmd/main.ts', 'utf8').matchAll(/^ {2}(\w+): \{\s+summary:/gm)].map((match) => match[1]),
 );
 
 for (const alert of ALERT_NAMES) {
