@@ -49,7 +49,13 @@ const INHIBITIONS: readonly {
   {
     because: 'A full disk explains a disk that is filling and garbage collection that fails on it.',
     source: ['alertname="CooperDiskFull"'],
-    target: ['alertname=~"CooperDiskFilling|CooperGcFailing"'],
+    target: ['alertname=~"CooperDiskFilling|CooperDiskForecast|CooperGcFailing"'],
+    equal: ['instance', 'service'],
+  },
+  {
+    because: 'A disk that is full in hours says all that a forecast of days says.',
+    source: ['alertname="CooperDiskFilling"'],
+    target: ['alertname="CooperDiskForecast"'],
     equal: ['instance', 'service'],
   },
 ];

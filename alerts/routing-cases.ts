@@ -123,4 +123,78 @@ export const ROUTING_CASES: readonly RoutingCase[] = [
   },
   { name: 'a maintenance mutes pages', firing: [['CooperDaemonDown', a]], when: 'maintenance', notified: [] },
   { name: 'what only explains is shown and sent nowhere', firing: [['CooperTelemetryDropping', a]], notified: [] },
+  {
+    name: 'test builds that fail while others succeed are a ticket',
+    firing: [['CooperCanaryFailing', { ...a, severity: 'warning' }]],
+    notified: [['ticket', ['CooperCanaryFailing']]],
+  },
+  {
+    name: 'test builds that fail where nothing succeeds page at night',
+    firing: [['CooperCanaryFailing', { ...a, severity: 'critical' }]],
+    when: 'night',
+    notified: [['page', ['CooperCanaryFailing']]],
+  },
+  {
+    name: 'a cache that is out for long, and what of it was corrupt, are one ticket',
+    firing: [
+      ['CooperRemoteCacheOutage', { ...a, severity: 'warning', backend: 's3' }],
+      ['CooperOutageLong', { ...a, root_cause: 'cache', component: 'remote-cache' }],
+      ['CooperCacheCorruption', { ...a, origin: 'remote-cache' }],
+    ],
+    notified: [['ticket', ['CooperCacheCorruption', 'CooperOutageLong', 'CooperRemoteCacheOutage']]],
+  },
+  {
+    name: 'a builder that is out for long pages in the night, a collector does not',
+    firing: [
+      ['CooperOutageLong', { ...a, root_cause: 'builder', component: 'builder' }],
+      ['CooperOutageLong', { ...a, root_cause: 'telemetry', component: 'collector' }],
+    ],
+    when: 'night',
+    notified: [['page', ['CooperOutageLong']]],
+  },
+  {
+    name: 'a disk that fills in hours hides the forecast of days, but not the cache that is too small',
+    firing: [
+      ['CooperDiskFilling', a],
+      ['CooperDiskForecast', a],
+      ['CooperCacheTooSmall', a],
+    ],
+    notified: [['ticket', ['CooperCacheTooSmall', 'CooperDiskFilling']]],
+    inhibited: ['CooperDiskForecast'],
+  },
+  {
+    name: 'lost audit records reach security in a maintenance, also from a daemon that is away',
+    firing: [
+      ['CooperAuditDropping', { ...a, reason: 'disk_error' }],
+      ['CooperDaemonDown', a],
+    ],
+    when: 'maintenance',
+    notified: [['security', ['CooperAuditDropping']]],
+  },
+  {
+    name: 'a certificate that is about to expire pages, and one that has two weeks is a ticket',
+    firing: [
+      ['CooperCertificateExpiring', { ...a, severity: 'critical', certificate: 'grpc-server' }],
+      ['CooperCertificateExpiring', { ...b, severity: 'warning', certificate: 'ops-server' }],
+    ],
+    notified: [
+      ['page', ['CooperCertificateExpiring']],
+      ['ticket', ['CooperCertificateExpiring']],
+    ],
+  },
+  {
+    name: 'a registry that refuses and its rate limit are one ticket',
+    firing: [
+      ['CooperRegistryErrors', a],
+      ['CooperRegistryRateLimitLow', { ...a, registry: 'docker.io' }],
+    ],
+    notified: [['ticket', ['CooperRegistryErrors', 'CooperRegistryRateLimitLow']]],
+  },
+  { name: 'idle workers are shown and sent nowhere', firing: [['CooperWorkersIdle']], notified: [] },
+  {
+    name: 'busy workers are a ticket that waits for the morning',
+    firing: [['CooperWorkersSaturated']],
+    when: 'night',
+    notified: [],
+  },
 ];

@@ -7,19 +7,11 @@ import { OBJECTIVES } from '../src/slo/objectives.ts';
 import { SEVERITY_LABEL } from '../src/slo/rules.ts';
 import type { BurnPair, Objective } from '../src/slo/spec.ts';
 import type { YamlValue } from '../src/slo/yaml.ts';
-import { linksOf, SITE } from './config.ts';
-import { ALERTS, RULE_GROUPS } from './rules.ts';
+import { linksOf } from './config.ts';
+import { ALERTS, RULE_GROUPS, SYMPTOM_GROUP } from './rules.ts';
+import { series as gauge, type History, type Scenario, target } from './scenario.ts';
+import { MORE_SYMPTOM_SCENARIOS } from './symptom-scenarios.ts';
 
-/** Series name with labels to values in promtool's notation. */
-type History = Readonly<Record<string, string>>;
-interface Scenario {
-  readonly name: string;
-  readonly history: History;
-  /** Minutes after the start, and which pairs (`severity long`) or symptom alerts (`Name` or `Name severity`) fire then. */
-  readonly at: readonly { readonly minute: number; readonly fires: readonly string[] }[];
-}
-
-const target = `job="${SITE.job}",instance="a:8470"`;
 const builds = (result: string, errorClass: string): string =>
   `cooper_builds_total{${target},result="${result}",error_class="${errorClass}"}`;
 const SUCCESS = builds('success', 'none');
@@ -232,7 +224,6 @@ export const LOW_TRAFFIC_SCENARIOS: readonly (Scenario & { readonly slo: string 
   },
 ];
 
-const gauge = (name: string, labels = ''): string => `${name}{${target}${labels}}`;
 const BREAKER = `cooper_backend_breaker_state{${target},backend="s3"}`;
 export const SYMPTOM_SCENARIOS: readonly Scenario[] = [
   { name: 'a daemon that is scraped', history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60' }, at: [{ minute: 30, fires: [] }] },
@@ -415,6 +406,7 @@ export const SYMPTOM_SCENARIOS: readonly Scenario[] = [
     history: { [gauge('up')]: '1x60', [SUCCESS]: '0x60', [gauge('cooper_config_unknown_keys')]: '0x60' },
     at: [{ minute: 30, fires: [] }],
   },
+  ...MORE_SYMPTOM_SCENARIOS,
 ];
 
 const seriesOf = (history: History): YamlValue[] => Object.entries(history).map(([series, values]) => ({ series, values }));
@@ -515,10 +507,17 @@ const WATCHDOG_TEST: YamlValue = {
   ],
 };
 
-const file = (evaluationInterval: string, tests: readonly YamlValue[]): YamlValue => ({
-  rule_files: ['rules.yaml'],
+/** Scenarios of hours: evaluated seldom, or promtool takes minutes. */
+const isSlow = ({ at }: Scenario): boolean => at.some(({ minute }) => minute > 100);
+
+const RULES = { name: 'rules.yaml', groups: RULE_GROUPS };
+/** The same symptoms without the objectives, which are many rules and not asked about. */
+const SYMPTOMS = { name: 'symptoms.yaml', groups: [SYMPTOM_GROUP] };
+
+const file = (evaluationInterval: string, tests: readonly YamlValue[], { name: ruleFile, groups } = RULES): YamlValue => ({
+  rule_files: [ruleFile],
   evaluation_interval: evaluationInterval,
-  group_eval_order: RULE_GROUPS.map(({ name }) => name), // else the order is random, and alerts may see records of the turn before
+  group_eval_order: groups.map(({ name }) => name), // else the order is random, and alerts may see records of the turn before
   tests,
 });
 
@@ -529,7 +528,12 @@ const file = (evaluationInterval: string, tests: readonly YamlValue[]): YamlValu
 export const RULE_TEST_FILES: Readonly<Record<string, YamlValue>> = {
   'rules.test.yaml': file('5m', [...FIRST_SCENARIOS.map((scenario) => sloTest(scenario, '1m')), ANNOTATION_TEST]),
   'rules-steady.test.yaml': file('4m', [...together(STEADY_SCENARIOS), sloTest(BURNING_UNTIL_GONE, '1m')]),
-  'symptoms.test.yaml': file('2m', [...SYMPTOM_SCENARIOS.map(symptomTest), WATCHDOG_TEST]),
+  'symptoms.test.yaml': file(
+    '2m',
+    [...SYMPTOM_SCENARIOS.filter((one) => !isSlow(one)).map(symptomTest), WATCHDOG_TEST],
+    SYMPTOMS,
+  ),
+  'symptoms-slow.test.yaml': file('30m', SYMPTOM_SCENARIOS.filter(isSlow).map(symptomTest), SYMPTOMS),
   'rules-low-traffic.test.yaml': file(
     '30m',
     LOW_TRAFFIC_SCENARIOS.map((scenario) => sloTest(scenario, '15m')),

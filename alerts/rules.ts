@@ -4,10 +4,8 @@ import { type AlertingRule, type RuleGroup, sloRuleGroups } from '../src/slo/rul
 import { linksOf, SITE } from './config.ts';
 import { SYMPTOM_ALERTS } from './symptoms.ts';
 
-export const RULE_GROUPS: readonly RuleGroup[] = [
-  ...sloRuleGroups(OBJECTIVES, { job: SITE.job, links: linksOf }),
-  { name: 'cooper-symptoms', interval: '30s', rules: SYMPTOM_ALERTS },
-];
+export const SYMPTOM_GROUP: RuleGroup = { name: 'cooper-symptoms', interval: '30s', rules: SYMPTOM_ALERTS };
+export const RULE_GROUPS: readonly RuleGroup[] = [...sloRuleGroups(OBJECTIVES, { job: SITE.job, links: linksOf }), SYMPTOM_GROUP];
 
 export const ALERTS: readonly AlertingRule[] = RULE_GROUPS.flatMap(({ rules }) => rules.filter((rule) => 'alert' in rule));
 export const ALERT_NAMES: readonly string[] = [...new Set(ALERTS.map(({ alert }) => alert))];

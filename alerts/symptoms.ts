@@ -17,20 +17,10 @@ import {
   WORKER_OOM_KILLS,
 } from '../src/telemetry/catalog.ts';
 import { BREAKER_STATE, SECRET_LEAKS } from '../src/telemetry/catalog-service.ts';
-import { linksOf, SITE } from './config.ts';
-
-type RootCause = 'builder' | 'cache' | 'security' | 'capacity' | 'registry' | 'telemetry' | 'config';
-interface Symptom {
-  readonly alert: string;
-  readonly expr: string;
-  readonly for?: string;
-  readonly severity: 'critical' | 'warning' | 'info' | 'none';
-  readonly rootCause: RootCause;
-  readonly summary: string;
-  readonly description: string;
-}
-
-const job = `job="${SITE.job}"`;
+import { linksOf } from './config.ts';
+import { job, type Symptom } from './symptom.ts';
+import { CAPACITY_SYMPTOMS } from './symptoms-capacity.ts';
+import { TRUST_SYMPTOMS } from './symptoms-trust.ts';
 
 /** A breaker that is open, by daemon and kind of cache, and daemons whose builds fail for reasons of their own meanwhile. */
 const cacheIsOut = `max by (instance, backend) (${BREAKER_STATE.name}{${job}}) == 2`;
@@ -160,7 +150,7 @@ const SYMPTOMS: readonly Symptom[] = [
   },
   {
     alert: 'CooperTelemetryDropping',
-    expr: `sum by (instance, signal, reason) (increase(${TELEMETRY_DROPPED.name}{${job},reason!="malformed"}[15m])) > 0.5`,
+    expr: `sum by (instance, signal, reason) (increase(${TELEMETRY_DROPPED.name}{${job},reason!="malformed",signal!="audit"}[15m])) > 0.5`,
     for: '15m',
     severity: 'info',
     rootCause: 'telemetry',
@@ -178,6 +168,8 @@ const SYMPTOMS: readonly Symptom[] = [
     description:
       '{{ $value }} keys in the configuration of {{ $labels.instance }} are unknown; `cooper config check` names them.',
   },
+  ...TRUST_SYMPTOMS,
+  ...CAPACITY_SYMPTOMS,
   {
     alert: 'CooperWatchdog',
     expr: 'vector(1)',

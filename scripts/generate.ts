@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { ALERTMANAGER } from '../alerts/alertmanager.ts';
 import { RULE_TEST_FILES } from '../alerts/rule-tests.ts';
-import { RULE_GROUPS } from '../alerts/rules.ts';
+import { RULE_GROUPS, SYMPTOM_GROUP } from '../alerts/rules.ts';
 import { DASHBOARDS } from '../dashboards/all.ts';
 import { dashboardJson } from '../dashboards/grafana.ts';
 import { toYaml, type YamlValue } from '../src/slo/yaml.ts';
@@ -23,6 +23,8 @@ const yaml = (value: YamlValue): string => NOTICE + toYaml(value);
 
 const files = new Map<string, string>([
   ['alerts/rules.yaml', yaml({ groups: RULE_GROUPS as unknown as YamlValue })],
+  // For those who let the daemons judge the objectives: the other alerts alone. Its group is part of rules.yaml too.
+  ['alerts/symptoms.yaml', yaml({ groups: [SYMPTOM_GROUP] as unknown as YamlValue })],
   ['alerts/alertmanager.yml', yaml(ALERTMANAGER as unknown as YamlValue)],
   ...Object.entries(RULE_TEST_FILES).map(([name, content]): [string, string] => [`alerts/${name}`, yaml(content)]),
   ...DASHBOARDS.map((board): [string, string] => [
