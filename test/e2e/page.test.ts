@@ -27,7 +27,9 @@ before(async () => {
   if (skip !== false) return;
   dir = await mkdtemp(join(tmpdir(), 'cooper-page-'));
   writeFileSync(join(dir, 'tokens'), `tester ${TOKEN}\n`, { mode: 0o600 });
-  daemon = await TestDaemon.start({ toml: `${SCENE_TOML}[cooper.ops]\ntoken-file = "${join(dir, 'tokens')}"\n` });
+  daemon = await TestDaemon.start({
+    toml: `${SCENE_TOML}[cooper.ops]\ntoken-file = "${join(dir, 'tokens')}"\n[cooper.admission]\nmax-builds = 1\n`,
+  });
   scene = await playScene(daemon);
   browser = await openBrowser(daemon.opsUrl);
   page = browser.page;
@@ -171,11 +173,15 @@ test('colours follow the system until somebody chooses, and the choice is kept',
   await page.emulateMedia({ colorScheme: 'light' });
 });
 
-test('a running build is followed line by line, and an operator with a token cancels it', { skip }, async () => {
+test('a running build is followed line by line, the next waits at its place, and an operator with a token cancels both', {
+  skip,
+}, async () => {
   const ended = startSlowBuild(daemon, scene.context, 300);
   await open('#/');
   const row = page.locator('tbody tr', { hasText: 'nightly' });
   await row.locator('.state.busy').waitFor();
+  const waits = startSlowBuild(daemon, scene.context, 300, 'later');
+  await page.locator('tbody tr', { hasText: 'shop/later' }).getByText('place 1 in the queue').waitFor();
   await row.getByRole('link').click();
   const log = page.locator('[role=log]');
   await log.filter({ hasText: 'line 2' }).waitFor();
@@ -189,6 +195,13 @@ test('a running build is followed line by line, and an operator with a token can
   await dialog.getByRole('button', { name: 'Close' }).click();
   await page.locator('.title .state', { hasText: 'cancellation' }).waitFor();
   assert.notEqual((await ended).status, 0);
+  const { builds } = JSON.parse((await daemon.ops('/api/v1/builds?text=shop/later')).body) as { builds: { ref: string }[] };
+  const cancelled = await fetch(`${daemon.opsUrl}/api/v1/builds/${builds[0]?.ref}/cancel`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${TOKEN}` },
+  });
+  assert.equal(cancelled.status, 200);
+  assert.match((await waits).stderr, /by an operator/);
 });
 
 test('a build of 2 000 steps is drawn and scrolled without long pauses, with only the rows in sight in the document', {
