@@ -56,7 +56,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   );
   console.log(`
 == where to look
-  status page       http://${ops}/
+  page              http://${ops}/          SLOs, alerts, builds, cache
   metrics           http://${ops}/metrics
   objectives        http://${ops}/slo          cooper slo status
   this trace        cooper trace ${cold}
