@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   gc: { summary: 'garbage collection: `gc plan`, `gc run`', load: () => import('./client/gc-command.ts') },
   cache: { summary: 'the cache: `cache check`, `cache warm`', load: () => import('./client/cache-command.ts') },
   slo: { summary: 'service level objectives: `slo status`', load: () => import('./client/slo-command.ts') },
+  doctor: {
+    summary: 'what is wrong with this machine, configuration or daemon, and what to do',
+    load: () => import('./client/doctor-command.ts'),
+  },
   config: { summary: 'configuration: `config check`', load: () => import('./config-command.ts') },
   quickstart: { summary: 'start a daemon, build the example, show what there is to see', load: () => import('./quickstart.ts') },
 };

@@ -8,19 +8,19 @@ export interface Certificates {
   readonly client: { readonly cert: string; readonly key: string };
 }
 
-/** The server is `localhost`, the client's common name is `clientName`; all are valid for a day. */
-export function issueCertificates(clientName: string): Certificates {
+/** The server is `localhost`, the client's common name is `clientName`; all are valid for `days` from now, or ended as long ago. */
+export function issueCertificates(clientName: string, days = 1): Certificates {
   const ca = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const caName = `CA of ${clientName}`;
   const leaf = (subject: string): { cert: string; key: string } => {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     return {
-      cert: certificate({ subject, issuer: caName, publicKey, signer: ca.privateKey, isCa: false }),
+      cert: certificate({ subject, issuer: caName, publicKey, signer: ca.privateKey, isCa: false, days }),
       key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
     };
   };
   return {
-    ca: certificate({ subject: caName, issuer: caName, publicKey: ca.publicKey, signer: ca.privateKey, isCa: true }),
+    ca: certificate({ subject: caName, issuer: caName, publicKey: ca.publicKey, signer: ca.privateKey, isCa: true, days }),
     server: leaf('localhost'),
     client: leaf(clientName),
   };
@@ -32,10 +32,11 @@ interface Request {
   readonly publicKey: KeyObject;
   readonly signer: KeyObject;
   readonly isCa: boolean;
+  readonly days: number;
 }
 
 /** RFC 5280, section 4.1. */
-function certificate({ subject, issuer, publicKey, signer, isCa }: Request): string {
+function certificate({ subject, issuer, publicKey, signer, isCa, days }: Request): string {
   const algorithm = sequence(oid('1.2.840.10045.4.3.2')); // ecdsa-with-SHA256
   const extensions = [
     extension('2.5.29.19', sequence(...(isCa ? [der(0x01, Buffer.of(0xff))] : []))), // basicConstraints
@@ -47,7 +48,7 @@ function certificate({ subject, issuer, publicKey, signer, isCa }: Request): str
     der(0x02, Buffer.concat([Buffer.of(1), randomBytes(8)])),
     algorithm,
     name(issuer),
-    sequence(time(Date.now() - dayMs), time(Date.now() + dayMs)),
+    sequence(time(Date.now() - dayMs * 30), time(Date.now() + dayMs * days)),
     name(subject),
     createPublicKey(publicKey.export({ type: 'spki', format: 'pem' })).export({ type: 'spki', format: 'der' }),
     der(0xa3, sequence(...extensions)),

@@ -7,6 +7,7 @@ import { openContentStore } from '../../builder/content/content-store.ts';
 import { type CheckReport, checkStores } from '../../builder/gc/check.ts';
 import { openMetadata } from '../../builder/metadata/metadata.ts';
 import { Gc } from '../../builder/proto/gen/cooper/gc/v1/gc_pb.ts';
+import type { RpcClient } from '../../builder/rpc/client.ts';
 import type { CheckFinding } from '../../builder/snapshot/ports.ts';
 import { openSnapshots } from '../../builder/snapshot/snapshots.ts';
 import { openSys } from '../../builder/worker/sys/sys.ts';
@@ -40,13 +41,17 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   const repair = isOn(args, 'repair');
   const root = textOf(args, 'root');
-  const report = root === undefined ? await askDaemon(args, repair) : await checkRoot(root, repair);
+  const report = root === undefined ? await askNamed(args, repair) : await checkRoot(root, repair);
   console.log(isOn(args, 'json') ? JSON.stringify(report, null, 2) : formatReport(report));
   return report.findings.every(({ repaired }) => repaired) ? 0 : 9;
 }
 
-async function askDaemon(args: Parameters<typeof openClient>[0], repair: boolean): Promise<CheckReport> {
+async function askNamed(args: Parameters<typeof openClient>[0], repair: boolean): Promise<CheckReport> {
   await using client = await openClient(args);
+  return await askDaemon(client, repair);
+}
+
+export async function askDaemon(client: RpcClient, repair: boolean): Promise<CheckReport> {
   const { findings, blobs, blobBytes, snapshots, keys } = await client.unary(Gc.method.check, { repair });
   return {
     findings: findings.map(({ kind, subject, detail, repaired }) => ({ kind, subject, detail, repaired })),
@@ -61,7 +66,7 @@ async function askDaemon(args: Parameters<typeof openClient>[0], repair: boolean
  * Holds the folder's lock, so no daemon can start meanwhile. Opening the stores does what every start does: drops records without
  * directories and directories without records. Those are told as repaired.
  */
-async function checkRoot(root: string, repair: boolean): Promise<CheckReport> {
+export async function checkRoot(root: string, repair: boolean): Promise<CheckReport> {
   const clock = systemClock();
   const sys = openSys();
   await using stack = new AsyncDisposableStack();
