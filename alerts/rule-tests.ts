@@ -7,7 +7,7 @@ import { OBJECTIVES } from '../src/slo/objectives.ts';
 import { SEVERITY_LABEL } from '../src/slo/rules.ts';
 import type { BurnPair, Objective } from '../src/slo/spec.ts';
 import type { YamlValue } from '../src/slo/yaml.ts';
-import { linksOf } from './config.ts';
+import { SITE, sloLinksOf } from './config.ts';
 import { ALERTS, RULE_GROUPS, SYMPTOM_GROUP } from './rules.ts';
 import { series as gauge, type History, type Scenario, target } from './scenario.ts';
 import { MORE_SYMPTOM_SCENARIOS } from './symptom-scenarios.ts';
@@ -487,7 +487,8 @@ const ANNOTATION_TEST: YamlValue = {
         exp_annotations: {
           summary: `Build latency: the error budget burns fast enough to spend ${pair.budgetPercent} % of the budget of 7d in ${pair.long}.`,
           description: `540 of 600 builds in the last ${pair.long} were bad (burn rate 18.0, this alert is for ${['13.44', '3.5', '1.4', '1'][index]} and more); -1700% of the budget of 7d is left.`,
-          ...linksOf('CooperBuildLatencyBurn'),
+          ...sloLinksOf('CooperBuildLatencyBurn'),
+          dashboard_url: `${SITE.grafanaUrl}/d/cooper-slo?from=now-1d&to=now&var-job=${SITE.job}&var-slo=build-latency`,
         },
       })),
     },

@@ -19,6 +19,8 @@ export interface Symptom {
   readonly rootCause: RootCause;
   readonly summary: string;
   readonly description: string;
+  /** Where triage starts, when not on the on-call board. */
+  readonly board?: 'debug';
 }
 
 /** The `job` matcher of this site's daemons. */

@@ -53,6 +53,7 @@ export const CAPACITY_SYMPTOMS: readonly Symptom[] = [
     for: '15m',
     severity: 'warning',
     rootCause: 'capacity',
+    board: 'debug',
     summary: 'Garbage collection removes what builds still need.',
     description:
       '{{ $value | humanizePercentage }} of the cache look-ups of the last 6 hours on {{ $labels.instance }} missed a result that was removed less than a day before.',

@@ -64,6 +64,7 @@ export const TRUST_SYMPTOMS: readonly Symptom[] = [
     expr: `sum by (instance, origin) (increase(${QUARANTINED.name}{${job}}[1h])) > 0.5`,
     severity: 'warning',
     rootCause: 'cache',
+    board: 'debug',
     summary: 'Cached data did not match its digest and was moved aside.',
     description:
       '{{ $value | printf "%.0f" }} blobs or snapshots from {{ $labels.origin }} were quarantined on {{ $labels.instance }} in the last hour. Their hits became misses; no build used them.',
@@ -78,6 +79,7 @@ export const TRUST_SYMPTOMS: readonly Symptom[] = [
     for: '5m',
     severity: 'warning',
     rootCause: 'registry',
+    board: 'debug',
     summary: 'A registry will soon refuse pulls: its rate limit is nearly used up.',
     description:
       '{{ $labels.registry }} allows {{ $labels.instance }} another {{ $value | humanizePercentage }} of its requests in this window; after that it answers 429.',
@@ -104,6 +106,7 @@ export const TRUST_SYMPTOMS: readonly Symptom[] = [
     expr: `sum by (instance) (increase(${REPRODUCIBILITY_CHECKS.name}{${job},result="different"}[1d])) > 0.5`,
     severity: 'info',
     rootCause: 'reproducibility',
+    board: 'debug',
     summary: 'A build that was made again gave another image.',
     description:
       '{{ $value | printf "%.0f" }} sampled builds on {{ $labels.instance }} gave another digest the second time in the last day; `cooper reproduce REF` names the files.',
@@ -113,6 +116,7 @@ export const TRUST_SYMPTOMS: readonly Symptom[] = [
     expr: `sum by (instance, reason) (increase(${TELEMETRY_DROPPED.name}{${job},signal="audit"}[1h])) > 0.5`,
     severity: 'warning',
     rootCause: 'security',
+    board: 'debug',
     summary: 'Records of the audit log were lost.',
     description:
       '{{ $value | printf "%.0f" }} audit records were not written on {{ $labels.instance }} in the last hour ({{ $labels.reason }}); who used which secret then is not on file.',

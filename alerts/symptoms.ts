@@ -134,6 +134,7 @@ const SYMPTOMS: readonly Symptom[] = [
     expr: `sum by (instance) (increase(${GC_RUNS.name}{${job},result="error"}[1h])) > 0.5`,
     severity: 'warning',
     rootCause: 'capacity',
+    board: 'debug',
     summary: 'Garbage collection of the build cache fails.',
     description:
       '{{ $value | printf "%.0f" }} runs on {{ $labels.instance }} failed in the last hour; the cache grows until the disk is full.',
@@ -154,6 +155,7 @@ const SYMPTOMS: readonly Symptom[] = [
     for: '15m',
     severity: 'info',
     rootCause: 'telemetry',
+    board: 'debug',
     summary: 'Telemetry is being given up.',
     description:
       '{{ $labels.instance }} dropped {{ $value | printf "%.0f" }} {{ $labels.signal }} in 15 minutes ({{ $labels.reason }}). Builds are not affected.',
@@ -164,6 +166,7 @@ const SYMPTOMS: readonly Symptom[] = [
     for: '15m',
     severity: 'info',
     rootCause: 'config',
+    board: 'debug',
     summary: 'The configuration file has keys that mean nothing.',
     description:
       '{{ $value }} keys in the configuration of {{ $labels.instance }} are unknown; `cooper config check` names them.',
@@ -185,5 +188,5 @@ export const SYMPTOM_ALERTS: readonly AlertingRule[] = SYMPTOMS.map((symptom) =>
   expr: symptom.expr,
   ...(symptom.for !== undefined && { for: symptom.for }),
   labels: { severity: symptom.severity, service: 'cooper', root_cause: symptom.rootCause },
-  annotations: { summary: symptom.summary, description: symptom.description, ...linksOf(symptom.alert) },
+  annotations: { summary: symptom.summary, description: symptom.description, ...linksOf(symptom.alert, symptom.board) },
 }));

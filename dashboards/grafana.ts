@@ -2,35 +2,68 @@
  * Just enough of Grafana's classic dashboard JSON, typed: it imports into every version since 10 and is migrated on load. Panels are
  * given in rows; positions and ids follow from the order, so that a diff of the JSON shows what changed and nothing else.
  */
+import { SITE } from '../alerts/config.ts';
+import { ANNOTATIONS } from './annotations.ts';
+import type { Colour } from './colours.ts';
+import { DATASOURCE } from './datasource.ts';
+import { panelJson } from './panel-json.ts';
+
 export type Unit = 's' | 'bytes' | 'percentunit' | 'short' | 'none' | 'dateTimeFromNow' | 'currencyUSD' | 'ops' | 'Bps';
 
 export interface Target {
+  /** PromQL; with `language`, LogQL or TraceQL. */
   readonly expr: string;
   readonly legend: string;
+  readonly language?: 'logql' | 'traceql';
   /** Ask the server for exemplars: dots that lead to traces. */
   readonly exemplar?: boolean;
   /** One value now instead of a series over time. */
   readonly instant?: boolean;
+  /** In a table with several targets: the column its values become. */
+  readonly column?: Column;
+}
+export interface Column {
+  readonly title: string;
+  readonly unit: Unit;
+  readonly decimals?: number;
+  readonly mappings?: readonly Mapping[];
+  readonly thresholds?: readonly Threshold[];
 }
 export interface Threshold {
   /** Lower bound; null for the base colour. */
   readonly value: number | null;
-  readonly color: 'green' | 'yellow' | 'orange' | 'red' | 'blue' | 'text';
+  readonly color: Colour;
+}
+/** A number that stands for a word. */
+export interface Mapping {
+  readonly value: number;
+  readonly text: string;
+  readonly color: Colour;
 }
 export interface Panel {
-  readonly type: 'stat' | 'timeseries' | 'table' | 'state-timeline' | 'heatmap' | 'text';
+  readonly type: 'stat' | 'timeseries' | 'table' | 'state-timeline' | 'heatmap' | 'text' | 'alertlist' | 'logs' | 'traces';
   readonly title: string;
   readonly description: string;
   readonly unit: Unit;
   readonly targets: readonly Target[];
   readonly thresholds?: readonly Threshold[];
+  readonly mappings?: readonly Mapping[];
   /** Draw thresholds as lines across a time series. */
   readonly thresholdLines?: boolean;
   readonly stacked?: boolean;
   readonly bars?: boolean;
   readonly decimals?: number;
   readonly max?: number;
+  /** Of a text panel: Markdown. */
   readonly content?: string;
+  /** Labels that become no column of a table. */
+  readonly hidden?: readonly string[];
+  /** Alerts this panel shows the cause of; their runbooks become links. */
+  readonly alerts?: readonly string[];
+  /** Where to look closer: the uid of a board, instead of the board's own `drillDown`. */
+  readonly drillDown?: string;
+  /** On a healthy machine this panel is empty; what has to happen first. Shown in place of data. */
+  readonly emptyUntil?: string;
   /** Grid columns of 24. */
   readonly width: number;
   readonly height?: number;
@@ -38,28 +71,38 @@ export interface Panel {
 export interface Row {
   readonly title: string;
   readonly panels: readonly Panel[];
+  /** Its panels ask nothing until somebody opens the row. */
+  readonly collapsed?: boolean;
 }
 export interface Dashboard {
   readonly uid: string;
   readonly title: string;
   readonly description: string;
+  /** The question whoever opens it has. */
+  readonly question: string;
   readonly from: string;
   readonly refresh: string;
   readonly rows: readonly Row[];
   /** Other dashboards of the set. */
   readonly links: readonly { readonly title: string; readonly uid: string }[];
+  /** The board that panels lead to. */
+  readonly drillDown: string;
   readonly textVariables?: readonly { readonly name: string; readonly label: string; readonly value: string }[];
+  /** Variables with the values of a label; one value at a time. */
+  readonly labelVariables?: readonly LabelVariable[];
+  /** Data sources other than Prometheus that panels of this board ask. */
+  readonly sources?: readonly ('loki' | 'tempo')[];
+}
+export interface LabelVariable {
+  readonly name: string;
+  readonly label: string;
+  /** `label_values(...)`. */
+  readonly query: string;
+  readonly value: string;
 }
 
-// biome-ignore lint/suspicious/noTemplateCurlyInString: the placeholder is Grafana's
-const DATASOURCE = { type: 'prometheus', uid: '${datasource}' };
-const RESULT_COLOURS: Readonly<Record<string, string>> = {
-  success: 'green',
-  failure: 'blue',
-  error: 'red',
-  timeout: 'orange',
-  cancellation: 'text',
-};
+/** Carries the time range and every variable along. */
+export const boardUrl = (uid: string): string => `/d/${uid}?\${__url_time_range}&\${__all_variables}`;
 
 export function dashboardJson(dashboard: Dashboard): object {
   return {
@@ -74,165 +117,78 @@ export function dashboardJson(dashboard: Dashboard): object {
     timezone: 'utc',
     time: { from: dashboard.from, to: 'now' },
     refresh: dashboard.refresh,
-    annotations: { list: [restartAnnotation()] },
-    links: dashboard.links.map((link) => ({
-      title: link.title,
-      type: 'link',
-      icon: 'external link',
-      url: `/d/${link.uid}?\${__url_time_range}&\${__all_variables}`,
-      targetBlank: false,
-      keepTime: false,
-      includeVars: false,
-      tags: [],
-      asDropdown: false,
-      tooltip: '',
-    })),
-    templating: { list: [datasourceVariable(), ...scopeVariables(), ...(dashboard.textVariables ?? []).map(textVariable)] },
-    panels: layout(dashboard.rows),
+    annotations: { list: ANNOTATIONS },
+    links: [
+      ...dashboard.links.map(({ title, uid }) => link(title, boardUrl(uid))),
+      link('Silences', `${SITE.alertmanagerUrl}/#/silences`),
+      link('Runbooks', SITE.runbooksUrl),
+    ],
+    templating: {
+      list: [
+        sourceVariable('prometheus'),
+        ...(dashboard.sources ?? []).map(sourceVariable),
+        ...scopeVariables(),
+        ...(dashboard.labelVariables ?? []).map(labelVariable),
+        ...(dashboard.textVariables ?? []).map(textVariable),
+      ],
+    },
+    panels: layout(dashboard),
   };
 }
 
-/** Rows of panels, left to right, wrapping at 24 columns. */
-function layout(rows: readonly Row[]): object[] {
-  const panels: object[] = [];
+const link = (title: string, url: string): object => ({
+  title,
+  type: 'link',
+  icon: 'external link',
+  url,
+  targetBlank: false,
+  keepTime: false,
+  includeVars: false,
+  tags: [],
+  asDropdown: false,
+  tooltip: '',
+});
+
+/** Rows of panels, left to right, wrapping at 24 columns; the panels of a collapsed row are inside it. */
+function layout(dashboard: Dashboard): object[] {
+  const out: object[] = [];
+  let id = 0;
   let y = 0;
-  for (const row of rows) {
-    panels.push({
-      id: panels.length + 1,
-      type: 'row',
-      title: row.title,
-      collapsed: false,
-      panels: [],
-      gridPos: { x: 0, y, w: 24, h: 1 },
-    });
+  for (const { title, panels, collapsed = false } of dashboard.rows) {
+    const rowId = ++id;
+    const rowY = y;
     y += 1;
     let x = 0;
     let tallest = 0;
-    for (const panel of row.panels) {
+    const placed = panels.map((panel) => {
       const h = panel.height ?? 8;
       if (x + panel.width > 24) {
         x = 0;
         y += tallest;
         tallest = 0;
       }
-      panels.push({ id: panels.length + 1, ...panelJson(panel), gridPos: { x, y, w: panel.width, h } });
+      const json = { id: ++id, ...panelJson(panel, dashboard), gridPos: { x, y, w: panel.width, h } };
       x += panel.width;
       tallest = Math.max(tallest, h);
+      return json;
+    });
+    const gridPos = { x: 0, y: rowY, w: 24, h: 1 };
+    out.push({ id: rowId, type: 'row', title, collapsed, panels: collapsed ? placed : [], gridPos });
+    if (collapsed) y = rowY + 1;
+    else {
+      out.push(...placed);
+      y += tallest;
     }
-    y += tallest;
   }
-  return panels;
+  return out;
 }
 
-function panelJson(panel: Panel): object {
-  const common = { type: panel.type, title: panel.title, description: panel.description };
-  if (panel.type === 'text') return { ...common, options: { mode: 'markdown', content: panel.content ?? '' } };
-  return {
-    ...common,
-    datasource: DATASOURCE,
-    targets: panel.targets.map((target, index) => targetJson(target, index, panel)),
-    fieldConfig: { defaults: fieldDefaults(panel), overrides: colourOverrides(panel) },
-    options: optionsOf(panel),
-  };
-}
-
-function targetJson(target: Target, index: number, panel: Panel): object {
-  const instant = target.instant ?? (panel.type === 'stat' || panel.type === 'table');
-  return {
-    refId: String.fromCharCode(65 + index),
-    datasource: DATASOURCE,
-    editorMode: 'code',
-    expr: target.expr,
-    legendFormat: target.legend,
-    instant,
-    range: !instant,
-    exemplar: target.exemplar ?? false,
-    ...(panel.type === 'table' && { format: 'table' }),
-    ...(panel.type === 'heatmap' && { format: 'heatmap' }),
-  };
-}
-
-function fieldDefaults(panel: Panel): object {
-  return {
-    unit: panel.unit,
-    ...(panel.decimals !== undefined && { decimals: panel.decimals }),
-    ...(panel.max !== undefined && { max: panel.max }),
-    ...(panel.type !== 'stat' && panel.unit !== 'dateTimeFromNow' && { min: 0 }),
-    color: { mode: panel.type === 'timeseries' ? 'palette-classic' : 'thresholds' },
-    thresholds: { mode: 'absolute', steps: panel.thresholds ?? [{ value: null, color: 'text' }] },
-    ...(panel.type === 'timeseries' && {
-      custom: {
-        drawStyle: panel.bars === true ? 'bars' : 'line',
-        lineWidth: 1,
-        fillOpacity: panel.stacked === true ? 40 : panel.bars === true ? 60 : 10,
-        showPoints: 'never',
-        spanNulls: false,
-        stacking: { mode: panel.stacked === true ? 'normal' : 'none', group: 'A' },
-        thresholdsStyle: { mode: panel.thresholdLines === true ? 'dashed' : 'off' },
-      },
-    }),
-  };
-}
-
-/** Results have the same colour on every board; red is for faults of ours only. */
-function colourOverrides(panel: Panel): object[] {
-  if (!panel.targets.some(({ legend }) => legend.includes('{{result}}'))) return [];
-  return Object.entries(RESULT_COLOURS).map(([result, color]) => ({
-    matcher: { id: 'byRegexp', options: `/^${result}/` },
-    properties: [{ id: 'color', value: { mode: 'fixed', fixedColor: color } }],
-  }));
-}
-
-function optionsOf(panel: Panel): object {
-  switch (panel.type) {
-    case 'stat':
-      return {
-        reduceOptions: { calcs: ['lastNotNull'], fields: '', values: false },
-        colorMode: 'value',
-        graphMode: 'none',
-        textMode: 'value_and_name',
-      };
-    case 'timeseries':
-      return {
-        legend: { displayMode: 'table', placement: 'bottom', calcs: ['lastNotNull', 'max'] },
-        tooltip: { mode: 'multi', sort: 'desc' },
-      };
-    case 'table':
-      return { showHeader: true, footer: { show: false } };
-    case 'state-timeline':
-      return {
-        mergeValues: true,
-        showValue: 'never',
-        legend: { displayMode: 'list', placement: 'bottom' },
-        tooltip: { mode: 'single' },
-      };
-    case 'heatmap':
-      return {
-        calculate: false,
-        yAxis: { unit: panel.unit },
-        color: { scheme: 'Oranges', mode: 'scheme' },
-        exemplars: { color: 'rgba(255,0,255,0.7)' },
-      };
-    case 'text':
-      return {};
-  }
-}
-
-const restartAnnotation = (): object => ({
-  name: 'daemon start',
-  datasource: DATASOURCE,
-  enable: true,
-  iconColor: 'blue',
-  expr: 'changes(process_start_time_seconds{job=~"$job",instance=~"$instance"}[$__interval]) > 0',
-  titleFormat: 'daemon started',
-  textFormat: '{{instance}}',
-});
-
-const datasourceVariable = (): object => ({
-  name: 'datasource',
-  label: 'Data source',
+const SOURCE_NAMES = { prometheus: 'Prometheus', loki: 'Loki', tempo: 'Tempo' } as const;
+const sourceVariable = (kind: keyof typeof SOURCE_NAMES): object => ({
+  name: `${kind}_datasource`,
+  label: `${SOURCE_NAMES[kind]} data source`,
   type: 'datasource',
-  query: 'prometheus',
+  query: kind,
   current: {},
   hide: 0,
   multi: false,
@@ -246,20 +202,31 @@ const scopeVariables = (): object[] =>
     { name: 'job', label: 'Job', query: 'label_values(cooper_build_info, job)' },
     { name: 'instance', label: 'Instance', query: 'label_values(cooper_build_info{job=~"$job"}, instance)' },
   ].map(({ name, label, query }) => ({
-    name,
-    label,
-    type: 'query',
-    datasource: DATASOURCE,
-    query: { query, refId: `variable-${name}` },
-    definition: query,
+    ...queryVariable(name, label, query),
     multi: true,
     includeAll: true,
     allValue: '.+',
     current: { text: 'All', value: '$__all' },
-    refresh: 2,
-    sort: 1,
-    hide: 0,
   }));
+
+const labelVariable = ({ name, label, query, value }: LabelVariable): object => ({
+  ...queryVariable(name, label, query),
+  multi: false,
+  includeAll: false,
+  current: { text: value, value },
+});
+
+const queryVariable = (name: string, label: string, query: string): object => ({
+  name,
+  label,
+  type: 'query',
+  datasource: DATASOURCE.prometheus,
+  query: { query, refId: `variable-${name}` },
+  definition: query,
+  refresh: 2,
+  sort: 1,
+  hide: 0,
+});
 
 const textVariable = (variable: { readonly name: string; readonly label: string; readonly value: string }): object => ({
   name: variable.name,

@@ -12,41 +12,47 @@ export interface PanelResult {
 }
 
 /** What Grafana puts in for its variables: every job and instance, windows wide enough for a test's short history. */
-const VARIABLES: readonly (readonly [string, string])[] = [
-  ['$__rate_interval', '2m'],
-  ['$__range', '10m'],
-  ['$__interval', '30s'],
-  ['$job', '.+'],
-  ['$instance', '.+'],
-];
+const VARIABLES: Readonly<Record<string, string>> = {
+  __rate_interval: '2m',
+  __range: '10m',
+  __interval: '30s',
+  job: '.+',
+  instance: '.+',
+  version_a: '0.0.0',
+  version_b: '0.0.0',
+};
 
-export function substituted(expr: string): string {
-  let filled = expr;
-  for (const [name, value] of VARIABLES) filled = filled.replaceAll(name, value);
-  for (const { textVariables = [] } of DASHBOARDS)
-    for (const { name, value } of textVariables) filled = filled.replaceAll(`$${name}`, value);
-  return filled;
+/** A query as Grafana sends it; `chosen` are values of the board's own variables. */
+export function substituted(expr: string, chosen: Readonly<Record<string, string>> = {}): string {
+  const given = DASHBOARDS.flatMap(({ textVariables = [], labelVariables = [] }) => [...labelVariables, ...textVariables]);
+  const values = { ...Object.fromEntries(given.map(({ name, value }) => [name, value])), ...VARIABLES, ...chosen };
+  const names = Object.keys(values).sort((a, b) => b.length - a.length);
+  return names.reduce((filled, name) => filled.replaceAll(`$${name}`, values[name] ?? ''), expr);
 }
 
-/** Runs the query of every target of every panel of every dashboard. */
-export async function askEveryPanel(prometheus: Prometheus): Promise<PanelResult[]> {
+/** Runs the query of every target of every panel of every dashboard, and of every annotation, once each. */
+export async function askEveryPanel(
+  prometheus: Prometheus,
+  chosen: Readonly<Record<string, string>> = {},
+): Promise<PanelResult[]> {
   const results: PanelResult[] = [];
   for (const board of DASHBOARDS) {
     for (const panel of board.rows.flatMap(({ panels }) => panels)) {
-      for (const { expr, legend } of panel.targets) {
-        const name = `${board.title} / ${panel.title} / ${legend}`;
-        try {
-          const samples = await prometheus.query(substituted(expr));
-          results.push({
-            panel: name,
-            expr: substituted(expr),
-            series: samples.filter(({ value }) => Number.isFinite(value)).length,
-          });
-        } catch (error) {
-          results.push({ panel: name, expr: substituted(expr), series: 0, error: String(error) });
-        }
+      for (const { expr, legend, language, column } of panel.targets) {
+        if (language !== undefined) continue; // Loki and Tempo
+        const name = `${board.title} / ${panel.title} / ${column?.title ?? legend}`;
+        results.push(await ask(prometheus, name, substituted(expr, chosen)));
       }
     }
   }
   return results;
+}
+
+async function ask(prometheus: Prometheus, panel: string, expr: string): Promise<PanelResult> {
+  try {
+    const samples = await prometheus.query(expr);
+    return { panel, expr, series: samples.filter(({ value }) => Number.isFinite(value)).length };
+  } catch (error) {
+    return { panel, expr, series: 0, error: String(error) };
+  }
 }

@@ -5,11 +5,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { LOW_TRAFFIC_SCENARIOS, SLO_SCENARIOS, SYMPTOM_SCENARIOS } from '../../alerts/rule-tests.ts';
 import { ALERT_NAMES, ALERTS, RULE_GROUPS } from '../../alerts/rules.ts';
-import { DASHBOARDS } from '../../dashboards/all.ts';
-import { dashboardJson } from '../../dashboards/grafana.ts';
-import { BUILD_LATENCY_SECONDS, CACHE_HIT_RATIO, OBJECTIVES } from '../../src/slo/objectives.ts';
+import { OBJECTIVES } from '../../src/slo/objectives.ts';
 import { CATALOG } from '../../src/telemetry/catalog.ts';
-import { substituted } from '../panels.ts';
 import { promqlProblems } from './promql-names.ts';
 
 const RECORDS = new Set(RULE_GROUPS.flatMap(({ rules }) => rules.flatMap((rule) => ('record' in rule ? [rule.record] : []))));
@@ -45,15 +42,6 @@ test('rules speak only of metrics the daemon has', () => {
       assert.deepEqual(promqlProblems(rule.expr, RECORDS), [], 'record' in rule ? rule.record : rule.alert);
       if ('alert' in rule)
         for (const text of Object.values(rule.annotations)) assert.deepEqual(promqlProblems(text, RECORDS), [], rule.alert);
-    }
-  }
-});
-
-test('dashboards speak only of metrics the daemon has', () => {
-  for (const board of DASHBOARDS) {
-    for (const panel of board.rows.flatMap(({ panels }) => panels)) {
-      for (const { expr } of panel.targets)
-        assert.deepEqual(promqlProblems(expr, RECORDS), [], `${board.title} / ${panel.title}`);
     }
   }
 });
@@ -149,106 +137,5 @@ test('every alert is tested firing and silent', () => {
       scenarios.some(({ at }) => at.every(({ fires }) => fires.length === 0)),
       `${name} is never silent in a test`,
     );
-  }
-});
-
-interface PanelJson {
-  readonly id: number;
-  readonly type: string;
-  readonly title: string;
-  readonly description?: string;
-  readonly targets?: readonly { readonly expr: string; readonly exemplar: boolean }[];
-  readonly datasource?: { readonly uid: string };
-  readonly fieldConfig?: {
-    readonly defaults: {
-      readonly unit?: string;
-      readonly thresholds: { readonly steps: readonly { readonly value: number | null }[] };
-    };
-  };
-  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
-}
-interface BoardJson {
-  readonly uid: string;
-  readonly editable: boolean;
-  readonly panels: readonly PanelJson[];
-  readonly links: readonly { readonly url: string }[];
-  readonly templating: {
-    readonly list: readonly { readonly name: string; readonly allValue?: string; readonly includeAll: boolean }[];
-  };
-}
-const BOARDS = DASHBOARDS.map((board) => dashboardJson(board) as BoardJson);
-
-test('dashboards keep their uids, and their links lead to one another', () => {
-  const uids = BOARDS.map(({ uid }) => uid);
-  assert.deepEqual(uids, ['cooper-executive', 'cooper-oncall', 'cooper-debug']);
-  for (const { links } of BOARDS)
-    for (const { url } of links) assert.ok(uids.includes(/^\/d\/([\w-]+)\?/.exec(url)?.[1] ?? ''), url);
-});
-
-for (const board of BOARDS) {
-  test(`${board.uid} passes the public rules for dashboards, with no exclusion`, () => {
-    assert.equal(board.editable, false);
-    for (const name of ['datasource', 'job', 'instance'])
-      assert.ok(
-        board.templating.list.some((variable) => variable.name === name),
-        name,
-      );
-    for (const variable of board.templating.list) if (variable.includeAll) assert.equal(variable.allValue, '.+', variable.name);
-    assert.equal(new Set(board.panels.map(({ id }) => id)).size, board.panels.length);
-    for (const panel of board.panels) {
-      if (panel.type === 'row') continue;
-      assert.ok(panel.title && panel.description, `${panel.id} lacks a title or a description`);
-      if (panel.type === 'text') continue;
-      assert.ok(panel.fieldConfig?.defaults.unit, `${panel.title} has no unit`);
-      assert.equal(panel.datasource?.uid, '$' + '{datasource}');
-      assert.ok(panel.targets && panel.targets.length > 0, `${panel.title} asks nothing`);
-      for (const { expr } of panel.targets) {
-        for (const [selector] of expr.matchAll(/\w+\{[^}]*\}/g)) {
-          assert.match(selector, /job=~"\$job"/, `${panel.title}: ${selector}`);
-          assert.match(selector, /instance=~"\$instance"/, `${panel.title}: ${selector}`);
-        }
-        assert.doesNotMatch(expr, /\[\d/, `${panel.title}: a fixed range`);
-        for (const [, name = ''] of expr.matchAll(/(\w+_total|\w+_bucket)\{/g)) {
-          assert.match(expr, new RegExp(`(rate|increase)\\(${name}`), `${panel.title}: ${name} without rate or increase`);
-        }
-        assert.doesNotMatch(substituted(expr), /\$/, `${panel.title}: a variable that does not exist`);
-      }
-    }
-  });
-
-  test(`${board.uid}: panels do not overlap and stay on the grid`, () => {
-    const cells = new Set<string>();
-    for (const { gridPos, title } of board.panels) {
-      assert.ok(gridPos.x + gridPos.w <= 24, title);
-      for (let x = gridPos.x; x < gridPos.x + gridPos.w; x++) {
-        for (let y = gridPos.y; y < gridPos.y + gridPos.h; y++) {
-          assert.ok(!cells.has(`${x},${y}`), `${title} overlaps at ${x},${y}`);
-          cells.add(`${x},${y}`);
-        }
-      }
-    }
-  });
-}
-
-test("panels about an objective draw the objective's own thresholds", () => {
-  const steps = (board: string, title: string): (number | null)[] =>
-    BOARDS.find(({ uid }) => uid === board)
-      ?.panels.find((panel) => panel.title === title)
-      ?.fieldConfig?.defaults.thresholds.steps.map(({ value }) => value) ?? [];
-  assert.deepEqual(steps('cooper-executive', 'Build success (7d)'), [null, 0.99]);
-  assert.deepEqual(steps('cooper-executive', 'Median build'), [null, BUILD_LATENCY_SECONDS]);
-  assert.deepEqual(steps('cooper-executive', 'Cache hit ratio'), [null, CACHE_HIT_RATIO]);
-  assert.deepEqual(steps('cooper-oncall', 'Build success: burn rate'), [null, 1, 1.4, 3.5, 13.44]);
-});
-
-test('units follow the metric: seconds are seconds, bytes are bytes', () => {
-  for (const board of DASHBOARDS) {
-    for (const panel of board.rows.flatMap(({ panels }) => panels)) {
-      for (const { expr } of panel.targets) {
-        if (!expr.includes(' / ') && /^(max|min|sum).*\(cooper_\w+_bytes\{/.test(expr))
-          assert.equal(panel.unit, 'bytes', panel.title);
-        if (/^histogram_quantile\([^/]*_seconds_bucket/.test(expr)) assert.equal(panel.unit, 's', panel.title);
-      }
-    }
   }
 });
