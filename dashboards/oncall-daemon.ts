@@ -1,5 +1,6 @@
 /** The lower half of the on-call board: what waits, and what a daemon runs out of. */
 
+import { UTILISATION_HIGH, UTILISATION_LOW } from '../alerts/symptoms-capacity.ts';
 import { QUEUE_WAIT_SECONDS } from '../src/slo/objectives.ts';
 import * as catalog from '../src/telemetry/catalog.ts';
 import * as service from '../src/telemetry/catalog-service.ts';
@@ -70,8 +71,7 @@ export const queueRow: Row = {
     {
       type: 'stat',
       title: 'Worker utilisation',
-      description:
-        'Busy slots of all slots. 40 to 70 % is healthy: below, machines are paid for nothing; above, steps start to wait.',
+      description: `Busy slots of all slots. ${UTILISATION_LOW * 100} to ${UTILISATION_HIGH * 100} % is healthy: below, machines are paid for nothing; above, steps start to wait.`,
       unit: 'percentunit',
       decimals: 0,
       targets: [
@@ -82,8 +82,8 @@ export const queueRow: Row = {
       ],
       thresholds: [
         { value: null, color: 'blue' },
-        { value: 0.4, color: 'green' },
-        { value: 0.7, color: 'orange' },
+        { value: UTILISATION_LOW, color: 'green' },
+        { value: UTILISATION_HIGH, color: 'orange' },
       ],
       width: 6,
       height: 5,

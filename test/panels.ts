@@ -8,6 +8,8 @@ export interface PanelResult {
   readonly expr: string;
   /** Series with a finite value. */
   readonly series: number;
+  /** What has to happen before it has data, when that is no part of every day. */
+  readonly emptyUntil?: string;
   readonly error?: string;
 }
 
@@ -30,7 +32,7 @@ export function substituted(expr: string, chosen: Readonly<Record<string, string
   return names.reduce((filled, name) => filled.replaceAll(`$${name}`, values[name] ?? ''), expr);
 }
 
-/** Runs the query of every target of every panel of every dashboard, and of every annotation, once each. */
+/** Runs the query of every target of every panel of every dashboard. */
 export async function askEveryPanel(
   prometheus: Prometheus,
   chosen: Readonly<Record<string, string>> = {},
@@ -41,7 +43,9 @@ export async function askEveryPanel(
       for (const { expr, legend, language, column } of panel.targets) {
         if (language !== undefined) continue; // Loki and Tempo
         const name = `${board.title} / ${panel.title} / ${column?.title ?? legend}`;
-        results.push(await ask(prometheus, name, substituted(expr, chosen)));
+        const { emptyUntil } = panel;
+        const asked = await ask(prometheus, name, substituted(expr, chosen));
+        results.push(emptyUntil === undefined ? asked : { ...asked, emptyUntil });
       }
     }
   }
