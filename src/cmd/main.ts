@@ -1,7 +1,7 @@
 /** The `cooper` command: finds the subcommand, loads only what it needs, turns failures into one clear message and an exit status. */
 
 import { BuildError, ERROR_KINDS } from '../core/errors.ts';
-import { nearest } from './args.ts';
+import { nearest } from '../core/nearest.ts';
 
 interface Command {
   readonly summary: string;
@@ -23,7 +23,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   audit: { summary: 'who used which secret, what administrators did', load: () => import('./client/audit-command.ts') },
   gc: { summary: 'garbage collection: `gc plan`, `gc run`', load: () => import('./client/gc-command.ts') },
   cache: { summary: 'the cache: `cache check`, `cache warm`', load: () => import('./client/cache-command.ts') },
-  slo: { summary: 'service level objectives: `slo status`', load: () => import('./client/slo-command.ts') },
+  slo: {
+    summary: 'service level objectives: status, lint, rules, report, backtest, gate, adjust',
+    load: () => import('./client/slo-command.ts'),
+  },
   doctor: {
     summary: 'what is wrong with this machine, configuration or daemon, and what to do',
     load: () => import('./client/doctor-command.ts'),

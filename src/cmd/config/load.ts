@@ -5,7 +5,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { parse, TomlDate, TomlError } from 'smol-toml';
 import { BuildError } from '../../core/errors.ts';
-import { type Arguments, booleanOf, type FlagSpec, nearest } from '../args.ts';
+import { nearest } from '../../core/nearest.ts';
+import { type Arguments, booleanOf, type FlagSpec } from '../args.ts';
 import { SETTINGS, type Setting, type SettingType } from './settings.ts';
 import { type DiskSpace, parseDiskSpace, parseDuration } from './units.ts';
 

@@ -312,6 +312,11 @@ export const SETTINGS: readonly Setting[] = [
     'What happens when the value of a secret is found in what a step leaves behind: fail the step, warn, or off (do not look).',
     { default: 'warn', choices: ['fail', 'warn', 'off'] },
   ),
+  live(
+    'cooper.slo.file',
+    'text',
+    'Objectives of your own (docs/slo-format.md): those with the name of a shipped one take its place, the others are added.',
+  ),
   live('cooper.drain-timeout', 'duration', 'How long running builds may go on after SIGTERM before they are cancelled.', {
     default: '30s',
   }),

@@ -57,6 +57,8 @@ export interface DaemonConfig {
   /** False: nothing of builds is counted, traced or audited. */
   readonly telemetry: boolean;
   readonly secretLeaks: SecretLeaks;
+  /** Objectives beside or in place of the shipped ones. */
+  readonly sloFile: string | undefined;
   readonly maxLogBytes: number;
 }
 
@@ -125,6 +127,7 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     otlpEndpoint: text('cooper.otlp.endpoint'),
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
     audit: auditOf(values, root, diskSizeOf),
+    sloFile: text('cooper.slo.file') || undefined,
     secretLeaks: (text('cooper.secrets.leaks') ?? 'warn') as SecretLeaks,
     telemetry: (values.get('cooper.telemetry.enabled') as boolean | undefined) ?? true,
     reproducePercent: number('cooper.reproducibility.sample-percent', 0),

@@ -59,13 +59,13 @@ import { BuildError, GRPC } from '../../core/errors.ts';
 import { WorkerPool } from '../../core/worker-pool.ts';
 import { openCountStore } from '../../slo/count-store.ts';
 import { SloEvaluator } from '../../slo/evaluator.ts';
-import { OBJECTIVES } from '../../slo/objectives.ts';
 import { observeDaemon } from '../../telemetry/daemon-metrics.ts';
 import { openLog } from '../../telemetry/logs.ts';
 import { openTelemetry } from '../../telemetry/telemetry.ts';
 import { collectorUrlOf } from '../../telemetry/tracing.ts';
 import { openOpsServer } from '../../web/ops-server.ts';
 import { isRootless } from '../namespace.ts';
+import { objectivesWith } from '../slo-files.ts';
 import { VERSION } from '../version.ts';
 import { reportCertificates } from './certificates.ts';
 import type { DaemonConfig } from './daemon-config.ts';
@@ -118,6 +118,7 @@ export async function startDaemon(
     }),
   );
   for (const text of warnings.texts) log.warn(text);
+  const objectives = objectivesWith(config.sloFile, (text) => log.warn(text));
 
   const sys = openSys();
   mkdirSync(config.root, { recursive: true, mode: 0o711 });
@@ -364,7 +365,7 @@ export async function startDaemon(
   stack.use(server);
   const slo = stack.use(
     await SloEvaluator.open({
-      objectives: OBJECTIVES,
+      objectives,
       counters: telemetry.metrics,
       gauges: telemetry.metrics,
       store: await openCountStore(metadata),
@@ -429,7 +430,7 @@ export async function startDaemon(
               policies: config.gc.policies,
               disk: () => diskOf(config.root),
               memory: seen,
-              objectives: OBJECTIVES,
+              objectives,
               maxBuilds: config.admission.maxBuilds,
               slots: () => ({ busy: solver.stats.exec.running, limit: slots, waiting: solver.stats.exec.waiting }),
               sessions: () => sessions.active,
