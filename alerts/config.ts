@@ -1,3 +1,5 @@
+import { secondsOf, type WindowName } from '../src/slo/windows.ts';
+
 /** What a site changes before it loads the generated files, in one place; everything else derives from the specs. */
 export const SITE = {
   /** The `job` label Prometheus scrapes the daemons under. */
@@ -23,7 +25,11 @@ export const DASHBOARD_UIDS = {
 type Board = keyof typeof DASHBOARD_UIDS;
 
 /** How far back the board of an alert looks: far enough to see the beginning of what fired it. */
-const LOOK_BACK: Readonly<Record<Board, string>> = { executive: '7d', oncall: '3h', debug: '3h', slo: '1d' };
+const LOOK_BACK: Readonly<Record<Board, WindowName>> = { executive: '7d', oncall: '3h', debug: '3h', slo: '1d' };
+
+/** Milliseconds since the epoch, `secondsAgo` before the evaluation: a link read the next morning still shows the night. */
+const msAgo = (secondsAgo: number): string =>
+  `{{ with query "(time() - ${secondsAgo}) * 1000" }}{{ . | first | value | printf "%.0f" }}{{ end }}`;
 
 /**
  * Links every alert carries: its runbook, and the dashboard where triage starts, at the time of the alert and for its job, instance and
@@ -37,7 +43,7 @@ export function linksOf(
   const scope = `var-job=${encodeURIComponent(SITE.job)}${variable('instance')}${board === 'slo' ? variable('slo') : ''}`;
   return {
     runbook_url: `${SITE.runbooksUrl}/${alertName}.md`,
-    dashboard_url: `${SITE.grafanaUrl}/d/${DASHBOARD_UIDS[board]}?from=now-${LOOK_BACK[board]}&to=now&${scope}`,
+    dashboard_url: `${SITE.grafanaUrl}/d/${DASHBOARD_UIDS[board]}?from=${msAgo(secondsOf(LOOK_BACK[board]))}&to=${msAgo(0)}&${scope}`,
   };
 }
 export const sloLinksOf = (alertName: string): ReturnType<typeof linksOf> => linksOf(alertName, 'slo');

@@ -4,10 +4,10 @@
  */
 import { gatePasses, thresholdOf } from '../src/slo/arithmetic.ts';
 import { OBJECTIVES } from '../src/slo/objectives.ts';
-import { SEVERITY_LABEL } from '../src/slo/rules.ts';
+import { alertLabelsOf, SEVERITY_LABEL } from '../src/slo/rules.ts';
 import type { BurnPair, Objective } from '../src/slo/spec.ts';
 import type { YamlValue } from '../src/slo/yaml.ts';
-import { SITE, sloLinksOf } from './config.ts';
+import { sloLinksOf } from './config.ts';
 import { ALERTS, RULE_GROUPS, SYMPTOM_GROUP } from './rules.ts';
 import { series as gauge, type History, type Scenario, target } from './scenario.ts';
 import { MORE_SYMPTOM_SCENARIOS } from './symptom-scenarios.ts';
@@ -464,36 +464,73 @@ function severityOf(alertname: string): string {
   return ALERTS.find(({ alert }) => alert === alertname)?.labels.severity ?? '';
 }
 
-/** What a person reads when the budget burns, with the numbers filled in. */
-const ANNOTATION_TEST: YamlValue = {
-  name: 'a page says how much failed, how fast it burns and what is left',
-  interval: '1m',
-  input_series: seriesOf({ [latency('bucket', '600')]: '0+1x120', [latency('count')]: '0+10x120' }),
-  alert_rule_test: [
-    {
-      eval_time: '60m',
-      alertname: 'CooperBuildLatencyBurn',
-      exp_alerts: objective('build-latency').pairs.map((pair, index) => ({
-        exp_labels: {
-          severity: SEVERITY_LABEL[pair.severity],
-          service: 'cooper',
-          slo: 'build-latency',
-          long: pair.long,
-          short: pair.short,
-          root_cause: 'capacity',
-          exhaustion: ['12.5h', '48h', '120h', '167.4h'][index] ?? '',
-          budget_spent: `${pair.budgetPercent}%`,
-        },
-        exp_annotations: {
-          summary: `Build latency: the error budget burns fast enough to spend ${pair.budgetPercent} % of the budget of 7d in ${pair.long}.`,
-          description: `540 of 600 builds in the last ${pair.long} were bad (burn rate 18.0, this alert is for ${['13.44', '3.5', '1.4', '1'][index]} and more); -1700% of the budget of 7d is left.`,
-          ...sloLinksOf('CooperBuildLatencyBurn'),
-          dashboard_url: `${SITE.grafanaUrl}/d/cooper-slo?from=now-1d&to=now&var-job=${SITE.job}&var-slo=build-latency`,
-        },
-      })),
+/** What a person reads: every annotation of every pair of an objective, with the numbers filled in. */
+function annotationTest(
+  slo: string,
+  told: {
+    readonly minute?: number;
+    readonly history: History;
+    readonly pairs?: readonly BurnPair[];
+    readonly description: (pair: BurnPair, factor: string) => string;
+    readonly sample: string;
+  },
+): YamlValue {
+  const of = objective(slo);
+  const links = sloLinksOf(of.alertName);
+  const { minute = 60, history, pairs = of.pairs, description, sample } = told;
+  return {
+    name: `alerts of ${slo} say how much failed, how fast it burns, what is left, what failed most and where to look`,
+    interval: '1m',
+    input_series: seriesOf(history),
+    alert_rule_test: [
+      {
+        eval_time: `${minute}m`,
+        alertname: of.alertName,
+        exp_alerts: pairs.map((pair, index) => ({
+          exp_labels: alertLabelsOf(of, pair),
+          exp_annotations: {
+            summary: `${of.title}: the error budget burns fast enough to spend ${pair.budgetPercent} % of the budget of 7d in ${pair.long}.`,
+            description: description(pair, ['13.44', '3.5', '1.4', '1'][index] ?? ''),
+            sample_trace: sample,
+            runbook_url: links.runbook_url,
+            dashboard_url: filledIn(links.dashboard_url, minute * 60, slo),
+          },
+        })),
+      },
+    ],
+  };
+}
+/** The templates of a link as Prometheus fills them in for an alert of `slo` without an instance, `seconds` after the epoch. */
+const filledIn = (link: string, seconds: number, slo: string): string =>
+  link
+    .replaceAll(/\{\{ with query "\(time\(\) - (\d+)\).*?\{\{ end \}\}/g, (_, ago: string) =>
+      String((seconds - Number(ago)) * 1000),
+    )
+    .replace('{{ with $labels.slo }}&var-slo={{ . | urlquery }}{{ end }}', `&var-slo=${slo}`)
+    .replace('{{ with $labels.instance }}&var-instance={{ . | urlquery }}{{ end }}', '');
+
+const PAGE = 'http://a:8470/#/builds lists builds; /api/v1/builds/REF/trace is the trace of one';
+const ANNOTATION_TESTS: readonly YamlValue[] = [
+  annotationTest('build-latency', {
+    history: { [latency('bucket', '600')]: '0+1x120', [latency('count')]: '0+10x120' },
+    description: ({ long, short }, factor) =>
+      `540 of 600 builds in the last ${long} were bad. Burn rate 18.0 over ${long} and 18.0 over ${short}; this alert is for ${factor} and more in both. -1700% of the budget of 7d is left. Most of them: instance a:8470 (540).`,
+    sample: `${PAGE}; exemplars of cooper_build_duration_seconds_bucket{job="cooper",phase="total",result="success"} carry trace_id`,
+  }),
+  // Two thousand good builds long ago, then ten of twelve fail: half of the budget is left, and only the fast pairs fire.
+  annotationTest('build-success', {
+    minute: 480,
+    history: {
+      [SUCCESS]: '0 1988x476 1990x10',
+      [FAULT]: '0x477 8x10',
+      [builds('error', 'exhausted')]: '0x477 2x10',
     },
-  ],
-};
+    pairs: success.pairs.filter(({ severity }) => severity === 'page'),
+    description: ({ long, short }, factor) =>
+      `10 of 12 builds in the last ${long} were bad. Burn rate 83.3 over ${long} and 83.3 over ${short}; this alert is for ${factor} and more in both. 50% of the budget of 7d is left; at this pace it lasts 1h 0m 28s. Most of them: error_class internal (8), instance a:8470 (10).`,
+    sample: PAGE,
+  }),
+];
 
 const WATCHDOG_TEST: YamlValue = {
   name: 'the watchdog always fires',
@@ -527,7 +564,7 @@ const file = (evaluationInterval: string, tests: readonly YamlValue[], { name: r
  * rules, symptoms have a `for` of minutes, low traffic is a matter of days.
  */
 export const RULE_TEST_FILES: Readonly<Record<string, YamlValue>> = {
-  'rules.test.yaml': file('5m', [...FIRST_SCENARIOS.map((scenario) => sloTest(scenario, '1m')), ANNOTATION_TEST]),
+  'rules.test.yaml': file('5m', [...FIRST_SCENARIOS.map((scenario) => sloTest(scenario, '1m')), ...ANNOTATION_TESTS]),
   'rules-steady.test.yaml': file('4m', [...together(STEADY_SCENARIOS), sloTest(BURNING_UNTIL_GONE, '1m')]),
   'symptoms.test.yaml': file(
     '2m',

@@ -25,6 +25,8 @@ const OUTAGES = [
   { component: 'registry', severity: 'warning', rootCause: 'registry' },
   { component: 'collector', severity: 'info', rootCause: 'telemetry' },
 ] as const;
+const componentMatcher = (component: string): string =>
+  component.includes('|') ? `component=~"${component}"` : `component="${component}"`;
 
 const untilExpiry = `min by (instance, certificate) (${CERTIFICATE_NOT_AFTER.name}{${job}} - time())`;
 const DAY_S = 86_400;
@@ -52,7 +54,7 @@ export const TRUST_SYMPTOMS: readonly Symptom[] = [
   },
   ...OUTAGES.map(({ component, severity, rootCause }) => ({
     alert: 'CooperOutageLong',
-    expr: `max by (instance, component) (${OUTAGE_ACTIVE.name}{${job},component=~"${component}"}) > 900`,
+    expr: `max by (instance, component) (${OUTAGE_ACTIVE.name}{${job},${componentMatcher(component)}}) > 900`,
     severity,
     rootCause,
     summary: 'Something the daemon needs has been down for more than 15 minutes.',

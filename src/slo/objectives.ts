@@ -51,6 +51,7 @@ export const OBJECTIVES: readonly Objective[] = [
     pairs: WEEKLY_PAIRS,
     alertName: 'CooperBuildSuccessBurn',
     eventWord: 'builds',
+    toldApartBy: ['error_class'],
     rootCause: 'builder',
   },
   {
@@ -112,6 +113,7 @@ export const OBJECTIVES: readonly Objective[] = [
     pairs: WEEKLY_PAIRS,
     alertName: 'CooperQueueWaitBurn',
     eventWord: 'builds',
+    toldApartBy: ['result'],
     rootCause: 'capacity',
   },
   {
@@ -132,6 +134,7 @@ export const OBJECTIVES: readonly Objective[] = [
     pairs: tickets(WEEKLY_PAIRS),
     alertName: 'CooperFirstArtifactBurn',
     eventWord: 'builds',
+    toldApartBy: ['from'],
     rootCause: 'capacity',
   },
   {
@@ -156,6 +159,7 @@ export const OBJECTIVES: readonly Objective[] = [
     pairs: tickets(WEEKLY_PAIRS),
     alertName: 'CooperCachePushBurn',
     eventWord: 'exports',
+    toldApartBy: ['backend', 'result'],
     rootCause: 'cache',
   },
   {
@@ -221,6 +225,7 @@ export const OBJECTIVES: readonly Objective[] = [
     pairs: tickets(FOUR_WEEK_PAIRS),
     alertName: 'CooperOutageRecoveryBurn',
     eventWord: 'outages',
+    toldApartBy: ['component'],
     rootCause: 'cache',
   },
   {
@@ -241,6 +246,7 @@ export const OBJECTIVES: readonly Objective[] = [
     pairs: WEEKLY_PAIRS,
     alertName: 'CooperCanaryBurn',
     eventWord: 'builds',
+    toldApartBy: ['result'],
     rootCause: 'builder',
   },
 ];

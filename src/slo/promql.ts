@@ -20,6 +20,10 @@ export function selectorOf({ metric, where, le }: Selection, job: string): strin
   return selector(metric + (le !== undefined ? '_bucket' : histogram ? '_count' : ''), { where, le }, job);
 }
 
+/** The buckets of a histogram, whatever their edge: the series that carry exemplars. */
+export const taggedSelectorOf = ({ metric, where }: Selection, job: string): string =>
+  selector(`${metric}_bucket`, { where, le: undefined }, job);
+
 /** A gauge is selected by its bare name. */
 const gaugeSelectorOf = ({ metric, where }: Selection, job: string): string => selector(metric, { where, le: undefined }, job);
 
@@ -58,14 +62,10 @@ export function sliceOf(
   if (budgeting.kind === 'occurrences' || (indicator.kind !== 'events' && indicator.kind !== 'failures')) return undefined;
   const step = windowOfSeconds(budgeting.sliceSeconds);
   const { good, events } = increases(objective, step, job);
-  const ratio = `${good} / ${events}`;
+  const ratio = `${good} / (${events} > ${HALF_AN_EVENT})`;
   return budgeting.kind === 'timeslices'
-    ? {
-        record: `cooper:slo_slice_good:bool${step}`,
-        expr: `(${ratio} >= bool ${budgeting.threshold})\nand ${events} > ${HALF_AN_EVENT}`,
-        step,
-      }
-    : { record: `cooper:slo_slice_good:ratio${step}`, expr: `clamp_max(${ratio}, 1)\nand ${events} > ${HALF_AN_EVENT}`, step };
+    ? { record: `cooper:slo_slice_good:bool${step}`, expr: `${ratio} >= bool ${budgeting.threshold}`, step }
+    : { record: `cooper:slo_slice_good:ratio${step}`, expr: `clamp_max(${ratio}, 1)`, step };
 }
 
 /** Per instance, so that a full daemon is not averaged away by empty ones. */

@@ -10,6 +10,7 @@
  * Budget adjustments are the daemon's alone; these rules count everything, as the daemon's figures without adjustments do.
  */
 import { SLO_EVENTS, SLO_GOOD } from '../telemetry/catalog-slo.ts';
+import { BUDGET_RECORD, burnAnnotations } from './annotations.ts';
 import { factorOf, HALF_AN_EVENT } from './arithmetic.ts';
 import {
   burnRecord,
@@ -55,7 +56,6 @@ export interface RulesOptions {
 
 /** What the alerting conventions call a page and a ticket. */
 export const SEVERITY_LABEL: Readonly<Record<Severity, string>> = { page: 'critical', ticket: 'warning' };
-export const BUDGET_RECORD = 'cooper:slo_error_budget_remaining:ratio';
 export const OBJECTIVE_RECORD = 'cooper:slo_objective:ratio';
 
 const FAST_SECONDS = secondsOf('6h');
@@ -153,35 +153,27 @@ function budgetRule(objective: Objective, job: string): RecordingRule {
   };
 }
 
+/** Labels of the alert of a pair besides its name: what the routing tree reads, and all that tells pairs of one objective apart. */
+export const alertLabelsOf = (objective: Objective, pair: BurnPair): Record<string, string> => ({
+  severity: SEVERITY_LABEL[pair.severity],
+  service: objective.service,
+  slo: objective.name,
+  long: pair.long,
+  short: pair.short,
+  root_cause: objective.rootCause,
+  exhaustion: `${Math.round(secondsOf(objective.period) / factorOf(pair, objective.period) / 360) / 10}h`,
+  budget_spent: `${pair.budgetPercent}%`,
+});
+
 function pairAlert(objective: Objective, pair: BurnPair, options: RulesOptions): AlertingRule {
-  const { name, title, eventWord, period, rootCause, service } = objective;
-  const value = (record: string, format: string): string =>
-    `{{ with printf "${record}{slo='${name}'}" | query }}{{ . | first | value | ${format} }}{{ else }}no{{ end }}`;
-  const count = 'printf "%.0f"';
-  const labels = {
-    severity: SEVERITY_LABEL[pair.severity],
-    service,
-    slo: name,
-    long: pair.long,
-    short: pair.short,
-    root_cause: rootCause,
-    exhaustion: `${Math.round(secondsOf(period) / factorOf(pair, period) / 360) / 10}h`,
-    budget_spent: `${pair.budgetPercent}%`,
-  };
+  const labels = alertLabelsOf(objective, pair);
   return {
     alert: objective.alertName,
     expr: `(\n${pairExpression(objective, pair)}\n)\nor (\n${frozenExpression(objective, pair, labels)}\n)`,
     labels,
     annotations: {
-      summary: `${title}: the error budget burns fast enough to spend ${pair.budgetPercent} % of the budget of ${period} in ${pair.long}.`,
-      description: [
-        `${value(sloRecord('bad', pair.long), count)} of ${value(sloRecord('events', pair.long), count)} ${eventWord} in the last ${pair.long} were bad`,
-        `(burn rate ${value(burnRecord(pair.long), 'printf "%.1f"')}, this alert is for ${round(factorOf(pair, period))} and more);`,
-        `${value(BUDGET_RECORD, 'humanizePercentage')} of the budget of ${period} is left.`,
-      ].join(' '),
+      ...burnAnnotations(objective, pair, options.job),
       ...options.links(objective.alertName),
     },
   };
 }
-
-const round = (value: number): number => Math.round(value * 100) / 100;

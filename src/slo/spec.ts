@@ -148,6 +148,8 @@ export interface Objective {
   readonly alertName: string;
   /** What an event is, for tables and texts: `builds`, `slices`. */
   readonly eventWord: string;
+  /** Labels of its metric that say what bad events have in common; an alert names the worst value of each. */
+  readonly toldApartBy?: readonly string[];
   /** What is probably wrong when this burns; groups alerts in the routing tree. */
   readonly rootCause: 'builder' | 'cache' | 'capacity';
 }

@@ -263,7 +263,7 @@ test('links of alerts carry time, job, and the instance or objective they are ab
     const url = annotations.dashboard_url ?? '';
     assert.match(
       url,
-      /\/d\/cooper-(oncall|slo|debug)\?from=now-\w+&to=now&var-job=cooper\{\{ with \$labels\.instance \}\}/,
+      /\/d\/cooper-(oncall|slo|debug)\?from=\{\{ with query .+\}\}&to=\{\{ with query .+\}\}&var-job=cooper\{\{ with \$labels\.instance \}\}/,
       alert,
     );
     assert.equal(url.includes('/d/cooper-slo?'), labels.slo !== undefined, alert);
