@@ -10,7 +10,9 @@ import { RULE_TEST_FILES } from '../alerts/rule-tests.ts';
 import { RULE_GROUPS, SYMPTOM_GROUP } from '../alerts/rules.ts';
 import { DASHBOARDS } from '../dashboards/all.ts';
 import { dashboardJson } from '../dashboards/grafana.ts';
+import { OBJECTIVES } from '../src/slo/objectives.ts';
 import type { RuleGroup } from '../src/slo/rules.ts';
+import { slothGroups } from '../src/slo/sloth-names.ts';
 import { toYaml, type YamlValue } from '../src/slo/yaml.ts';
 import { apiPage } from './generate/api-page.ts';
 import { cacheBackendsPage } from './generate/cache-backends-page.ts';
@@ -30,6 +32,8 @@ const files = new Map<string, string>([
   ['alerts/rules.yaml', rules(RULE_GROUPS)],
   // For those who let the daemons judge the objectives: the other alerts alone. Its group is part of rules.yaml too.
   ['alerts/symptoms.yaml', rules([SYMPTOM_GROUP])],
+  // For dashboards written for Sloth; reads the records of rules.yaml, so it is loaded beside it.
+  ['alerts/sloth-records.yaml', rules(slothGroups(OBJECTIVES))],
   ['alerts/alertmanager.yml', yaml(ALERTMANAGER as unknown as YamlValue)],
   ...Object.entries(RULE_TEST_FILES).map(([name, content]): [string, string] => [`alerts/${name}`, yaml(content)]),
   ...DASHBOARDS.map((board): [string, string] => [

@@ -2,8 +2,9 @@
  * Records under the names of Sloth, made of ours, so that dashboards written for Sloth show these objectives. The ratios come from
  * event counts: unlike Sloth's own they are not averages of five-minute ratios, so a quiet night weighs nothing.
  */
+import { BUDGET_RECORD } from './annotations.ts';
 import { burnRecord, fraction, sloRecord, sloSelector } from './promql.ts';
-import { BUDGET_RECORD, type RecordingRule, type RuleGroup } from './rules.ts';
+import type { RecordingRule, RuleGroup } from './rules.ts';
 import { type Objective, windowsOf } from './spec.ts';
 import { secondsOf } from './windows.ts';
 
