@@ -8,6 +8,7 @@ import { contextOf } from '../fixtures/context.ts';
 import { buildctl, buildDir, TestDaemon, unableTo } from '../fixtures/daemon.ts';
 import { FaultProxy } from '../fixtures/fault-proxy.ts';
 import { busyboxRootfs, pushImage } from '../fixtures/images.ts';
+import { recordedFaults } from '../fixtures/recorded-faults.ts';
 import { startRegistry } from '../fixtures/registry.ts';
 import { askEveryPanel, substituted } from '../panels.ts';
 import { type Prometheus, startPrometheus } from '../prometheus.ts';
@@ -33,7 +34,6 @@ const NOT_TODAY = new Set([
   'the disk fills',
   'TLS is configured',
   'a registry tells its rate limit',
-  'garbage collection removes a record',
   '`cooper cache warm` runs',
   'the disk has a limit of inodes',
 ]);
@@ -142,4 +142,22 @@ test('every panel shows data of a daemon that built, cached, failed, was cancell
   assert.ok((sessions.closed ?? 0) >= 4, `sessions: ${JSON.stringify(sessions)}`);
   // The daemon looks at its disk every fifteen seconds; a base of a megabyte is on it.
   await prometheus.until('sum(cooper_cache_bytes)', (samples) => (samples[0]?.value ?? 0) > 1_000_000);
+});
+
+test('panels that are empty on a good day show data after the faults they wait for', {
+  skip: unableTo('prometheus'),
+}, async () => {
+  await using faults = await recordedFaults();
+  faults.happen();
+  await using prometheus = await startPrometheus({ targets: [faults.target] });
+  await scrapes(prometheus, 2);
+  faults.happen();
+  await scrapes(prometheus, 2);
+  const panels = (await askEveryPanel(prometheus)).filter(({ emptyUntil = '' }) => NOT_TODAY.has(emptyUntil));
+  assert.ok(panels.length > 20, `${panels.length} queries`);
+  assert.deepEqual(
+    panels.filter(({ series }) => series === 0),
+    [],
+  );
+  assert.deepEqual([...new Set(panels.map(({ emptyUntil }) => emptyUntil))].sort(), [...NOT_TODAY].sort());
 });
