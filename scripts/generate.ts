@@ -18,6 +18,7 @@ import { apiPage } from './generate/api-page.ts';
 import { cacheBackendsPage } from './generate/cache-backends-page.ts';
 import { cacheFaultsPage } from './generate/cache-faults-page.ts';
 import { configurationPage } from './generate/configuration-page.ts';
+import { dashboardsPage } from './generate/dashboards-page.ts';
 import { errorsPage } from './generate/errors-page.ts';
 import { metricsPage } from './generate/metrics-page.ts';
 import { sloPage } from './generate/slo-page.ts';
@@ -42,6 +43,7 @@ const files = new Map<string, string>([
   ]),
   ['docs/metrics.md', metricsPage()],
   ['docs/slo.md', sloPage()],
+  ['docs/dashboards.md', dashboardsPage()],
   ['docs/api.md', apiPage()],
   ['docs/configuration.md', configurationPage()],
   ['docs/errors.md', errorsPage()],
