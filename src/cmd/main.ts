@@ -31,6 +31,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'what is wrong with this machine, configuration or daemon, and what to do',
     load: () => import('./client/doctor-command.ts'),
   },
+  chaos: { summary: 'faults: `chaos list`, `chaos run`, `chaos proxy`', load: () => import('./chaos-command.ts') },
   config: { summary: 'configuration: `config check`', load: () => import('./config-command.ts') },
   quickstart: { summary: 'start a daemon, build the example, show what there is to see', load: () => import('./quickstart.ts') },
 };
