@@ -5,7 +5,7 @@
  */
 import type { BuildEvent, EventSink, MissCause, StepInfo } from '../events.ts';
 import type { Graph, Vertex } from '../llb/definition.ts';
-import { Comparison, causeAlone, type FileChanges } from './compare.ts';
+import { Comparison, causeAlone, type FileChanges, isFound } from './compare.ts';
 import { likeness, matchSteps, vertexIndex } from './match.ts';
 import { type Keep, partsOf } from './parts.ts';
 import {
@@ -85,6 +85,7 @@ export class BuildAccount implements EventSink {
     for (const [at, step] of this.#steps.entries()) {
       const before = comparison?.equalBefore(at);
       if (before !== undefined) inherit(step, before);
+      if (comparison !== undefined) this.#judgeAgain(at, step, comparison);
     }
     const { ref, line, startedAtMs, args } = this.#parts;
     return {
@@ -98,6 +99,15 @@ export class BuildAccount implements EventSink {
       steps: this.#steps.map((step) => step.plain()),
       dropped: this.#dropped,
     };
+  }
+
+  /** A step that had not been needed yet when it was named as the cause, and in the end was found. */
+  #judgeAgain(at: number, step: StepRecord, comparison: Comparison): void {
+    const { cause, miss } = step;
+    const named = cause?.because && this.#step(cause.because.step);
+    if (cause === undefined || miss === undefined || named === undefined || !isFound(named)) return;
+    const { changes, more } = cause;
+    step.cause = { ...comparison.causeOf(at, miss), changes, more };
   }
 
   #note(event: BuildEvent): BuildEvent {

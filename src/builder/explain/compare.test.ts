@@ -98,6 +98,58 @@ test('two steps that were edited are two causes', () => {
   assert.deepEqual(reasons(explained), ['instruction-changed', 'parent-changed', 'instruction-changed']);
 });
 
+test('a step that was found is never the cause: the step below it that missed is', () => {
+  const of = (word: string, found: StepRecord['outcome']): StepRecord[] => [
+    step(`[tools 1/1] RUN ${word}`, []),
+    step('[stage-1 1/2] COPY --from=tools /a /a', [0], { op: 'file', outcome: found, vertex: `copy ${word}` }),
+    step('[stage-1 2/2] RUN b', [1], { vertex: `b ${word}` }),
+  ];
+  for (const found of ['hit', 'implied'] as const) {
+    const now = of('y', found);
+    delete now[1]?.miss;
+    const { steps } = explain(now, account(of('x', 'miss')));
+    assert.deepEqual([steps[2]?.cause?.reason, steps[2]?.cause?.because?.name], ['parent-changed', '[tools 1/1] RUN y']);
+  }
+});
+
+test('where everything below was in the cache, a step stands on another one and nothing else is blamed', () => {
+  const of = (word: string): StepRecord[] =>
+    chain([`[1/2] RUN ${word}`, '[2/2] RUN b']).map((one) => ({ ...one, vertex: `${one.name} ${word}` }));
+  const now = of('y');
+  Object.assign(now[0] ?? {}, { outcome: 'hit', miss: undefined });
+  const explained = explain(now, account(of('x')));
+  const { cause } = explained.steps[1] ?? {};
+  assert.deepEqual([cause?.reason, cause?.because], ['parent-changed', undefined]);
+  assert.match(cause?.summary ?? '', /^it stands on "\[1\/2\] RUN y", which was in the cache/);
+  assert.deepEqual(
+    explanationOf(explained).causes.map(({ steps }) => steps.map(({ name }) => name)),
+    [['[2/2] RUN b']],
+  );
+});
+
+test('the key of a source says nothing of how keys are made: a local directory has another one in each session', () => {
+  const context = (key: string): StepRecord =>
+    step('[internal] load build context', [], {
+      op: 'source',
+      cacheable: false,
+      key,
+      parts: {},
+      miss: { reason: 'unpinned-source' },
+    });
+  const [told] = explain([context('sha256:2')], account([context('sha256:1')])).steps;
+  assert.deepEqual(
+    [told?.cause?.reason, told?.cause?.summary],
+    ['unpinned-source', 'a local directory is looked at anew in each build'],
+  );
+  const [web] = explain([{ ...context('sha256:2'), miss: SEEN }], account([context('sha256:1')])).steps;
+  assert.equal(web?.cause?.reason, 'never-seen');
+  const [other] = explain(
+    [step('[1/1] RUN a', [], { key: 'sha256:2' })],
+    account([step('[1/1] RUN a', [], { key: 'sha256:1' })]),
+  ).steps;
+  assert.equal(other?.cause?.reason, 'key-format-changed', 'the key of a step does');
+});
+
 test('a step that the earlier build did not finish says so', () => {
   const before = account([step('[1/1] RUN a', [], { end: 'step-failed' })]);
   const [first] = explain(chain(['[1/1] RUN a']), before).steps;
@@ -132,11 +184,14 @@ test('names are split into stage, place and instruction', () => {
 test('whatever was edited, put in or taken out: every miss has a cause, and what follows leads to a step that missed', () => {
   const names = fc.array(fc.constantFrom('a', 'b', 'c', 'd', 'e'), { maxLength: 12 });
   fc.assert(
-    fc.property(names, names, (old, now) => {
+    fc.property(names, names, fc.array(fc.boolean(), { minLength: 12, maxLength: 12 }), (old, now, found) => {
       const place = (of: readonly string[]) => of.map((text, at) => `[${at + 1}/${of.length}] RUN ${text}`);
-      const explained = explain(chain(place(now)), account(chain(place(old))));
-      const missed = new Set(explained.steps.map((one) => one.step));
-      for (const { cause } of explained.steps) {
+      const steps = chain(place(now));
+      for (const [at, one] of steps.entries()) if (found[at]) Object.assign(one, { outcome: 'hit', miss: undefined });
+      const explained = explain(steps, account(chain(place(old))));
+      const misses = explained.steps.filter(({ outcome }) => outcome === 'miss');
+      const missed = new Set(misses.map((one) => one.step));
+      for (const { cause } of misses) {
         const because: MissCause['because'] = cause?.because;
         assert.ok(cause !== undefined && cause.summary !== '');
         assert.ok(because === undefined || missed.has(because.step));
@@ -144,7 +199,7 @@ test('whatever was edited, put in or taken out: every miss has a cause, and what
       const { causes } = explanationOf(explained);
       assert.equal(
         causes.reduce((sum, { steps, follows }) => sum + steps.length + follows.length, 0),
-        explained.steps.length,
+        misses.length,
       );
     }),
   );

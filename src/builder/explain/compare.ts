@@ -5,7 +5,7 @@
 import type { CacheChange, MissCause, MissReason } from '../events.ts';
 import { type Matching, splitName } from './match.ts';
 import type { AccountRecord, MissRecord, ReadRecord, StepRecord } from './record.ts';
-import { summaryOf } from './words.ts';
+import { standsOnAnother, summaryOf } from './words.ts';
 
 /** Files that differ between two lists. */
 export interface FileChanges {
@@ -71,19 +71,22 @@ export class Comparison {
     const [format, oldFormat] = [this.#now.keyFormat, this.#before.keyFormat];
     if (format !== oldFormat)
       return this.#cause('key-format-changed', [{ what: 'key-format', name: '', old: String(oldFormat), new: String(format) }]);
-    const parent = this.#changedParent(at);
-    if (parent !== undefined) {
-      const because = parent.cause?.because ?? { step: parent.step as MissCauseStep, name: parent.name };
+    const { missed, found } = this.#changedParent(at);
+    if (missed !== undefined) {
+      const because = missed.cause?.because ?? { step: missed.step as MissCauseStep, name: missed.name };
       return this.#cause('parent-changed', [], undefined, { because });
     }
+    if (found !== undefined) return this.#cause('parent-changed', [], standsOnAnother(found.name));
     return this.#unchanged(step, before, miss);
   }
 
   /** A step that is another one would have missed with the remote cache, too, as far as anybody can know. */
   #changedAnyway(at: number, miss: MissRecord, files: FileChanges | undefined): MissCause | undefined {
     if (miss.reason !== 'backend-down' || this.#matched(at) === undefined) return undefined;
-    const parent = this.#changedParent(at);
-    if (this.#fresh(at).length === 0 && (parent?.cause === undefined || parent.cause.reason === 'backend-down')) return undefined;
+    const { missed, found } = this.#changedParent(at);
+    const lower =
+      missed === undefined ? found !== undefined : missed.cause !== undefined && missed.cause.reason !== 'backend-down';
+    if (this.#fresh(at).length === 0 && !lower) return undefined;
     const cause = this.causeOf(at, { ...miss, reason: 'never-seen' }, files);
     return { ...cause, summary: `${cause.summary}; a remote cache did not answer either` };
   }
@@ -112,10 +115,11 @@ export class Comparison {
 
   /** Nothing differs and nothing was found. */
   #unchanged(step: StepRecord, before: StepRecord, miss: MissRecord): MissCause {
+    if (miss.reason === 'unpinned-source') return this.#cause('unpinned-source', [], causeAlone(miss).summary);
     const [old, now] = [before.key, step.key];
-    if (old !== undefined && now !== undefined && old !== now)
+    // The key of a source is what the source is, for a local directory the session, too: it tells nothing of how keys are made.
+    if (step.op !== 'source' && old !== undefined && now !== undefined && old !== now)
       return this.#cause('key-format-changed', [{ what: 'key-format', name: '', old, new: now }]);
-    if (miss.reason === 'unpinned-source') return this.#cause('unpinned-source', [], miss.detail);
     if (before.end !== 'executed' && before.end !== 'cached')
       return this.#cause('never-seen', [], `the earlier build ${this.#before.ref} did not finish this step`);
     return this.#cause('never-seen', [], 'the same step was built before, but no result of it is kept');
@@ -243,28 +247,50 @@ export class Comparison {
    * A step that missed, is new, or was found although it is not what it was. The vertex tells nothing: its digest is another one in each
    * session as soon as a local directory is below it.
    */
-  #differs(at: number, depth: number): boolean {
+  #differs(at: number, depth = MAX_DEPTH, seen = new Set<number>()): boolean {
     const step = this.#now.steps[at];
-    if (step === undefined || depth === 0) return false;
+    if (step === undefined || depth === 0 || seen.has(at)) return false;
+    seen.add(at);
     if (step.op !== 'source' && (step.outcome === 'miss' || this.#matched(at) === undefined)) return true;
     if (step.vertex === this.#matched(at)?.vertex) return false;
-    return this.#changes(at).length > 0 || step.inputs.some((input) => this.#differs(input, depth - 1));
+    return this.#changes(at).length > 0 || step.inputs.some((input) => this.#differs(input, depth - 1, seen));
   }
 
-  /** The first input by definition that missed, or is another step than before. */
-  #changedParent(at: number): StepRecord | undefined {
+  /**
+   * The first input by definition that is another step than before, and with it the step that missed: the input itself, or one below it
+   * when it was found all the same, for what was found is nobody's cause. `found` alone: everything below was in the cache.
+   */
+  #changedParent(at: number): { readonly missed?: StepRecord; readonly found?: StepRecord } {
     const step = this.#now.steps[at];
     const before = this.#matched(at);
+    let found: StepRecord | undefined;
     for (const [input, index] of (step?.inputs ?? []).entries()) {
       const parent = this.#now.steps[index];
       if (parent === undefined || parent.op === 'source') continue; // what became of a source is the step's own change
       const [read, oldRead] = [step?.reads[input], before?.reads[input]];
-      if (read && oldRead && read.content === oldRead.content) continue;
-      if (this.#differs(index, MAX_DEPTH)) return parent;
+      if ((read && oldRead && read.content === oldRead.content) || !this.#differs(index)) continue;
+      const missed = this.#missedIn(index);
+      if (missed !== undefined) return { missed };
+      found ??= parent;
     }
-    return undefined;
+    return found === undefined ? {} : { found };
+  }
+
+  #missedIn(at: number, depth = MAX_DEPTH, seen = new Set<number>()): StepRecord | undefined {
+    const step = this.#now.steps[at];
+    if (step === undefined || step.op === 'source' || depth === 0 || seen.has(at)) return undefined;
+    seen.add(at);
+    if (step.outcome === 'miss') return step;
+    for (const input of step.inputs) {
+      const missed = this.#missedIn(input, depth - 1, seen);
+      if (missed !== undefined) return missed;
+    }
+    return isFound(step) ? undefined : step;
   }
 }
+
+/** Served from the cache, or not needed because something made of it was. */
+export const isFound = ({ outcome }: StepRecord): boolean => outcome === 'hit' || outcome === 'implied';
 
 type MissCauseStep = NonNullable<MissCause['because']>['step'];
 

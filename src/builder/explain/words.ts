@@ -20,6 +20,10 @@ export function summaryOf(reason: MissReason, changes: readonly CacheChange[], {
   return `${describeChange(told)}${rest > 0 && reason !== 'instruction-changed' ? ` and ${rest} more` : ''}`;
 }
 
+/** Of a step whose input is another one than before although all of it was in the cache. */
+export const standsOnAnother = (name: string): string =>
+  `it stands on "${clip(name)}", which was in the cache but is not what it stood on before`;
+
 function filesSummary({ changes, more, total }: NonNullable<SummaryParts['files']>): string {
   const count = changes.length + more;
   const names = changes
