@@ -10,11 +10,16 @@ export interface Defaults {
 }
 
 export function defaultsFor(uid: number, env: NodeJS.ProcessEnv): Defaults {
-  if (uid === 0) return { root: '/var/lib/cooper', address: 'unix:///run/cooper/cooperd.sock', opsAddress: '127.0.0.1:8470' };
+  if (uid === 0)
+    return {
+      root: env.COOPER_ROOT || '/var/lib/cooper',
+      address: 'unix:///run/cooper/cooperd.sock',
+      opsAddress: '127.0.0.1:8470',
+    };
   const data = env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share');
   const runtime = join(env.XDG_RUNTIME_DIR ?? data, 'cooper');
   return {
-    root: join(data, 'cooper'),
+    root: env.COOPER_ROOT || join(data, 'cooper'),
     address: `unix://${join(runtime, 'cooperd.sock')}`,
     opsAddress: '127.0.0.1:8470',
   };

@@ -32,6 +32,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     load: () => import('./client/doctor-command.ts'),
   },
   chaos: { summary: 'faults: `chaos list`, `chaos run`, `chaos proxy`', load: () => import('./chaos-command.ts') },
+  runbook: {
+    summary: 'runbooks: `runbook list`, `runbook show`, `runbook test`',
+    load: () => import('./client/runbook-command.ts'),
+  },
   config: { summary: 'configuration: `config check`', load: () => import('./config-command.ts') },
   quickstart: { summary: 'start a daemon, build the example, show what there is to see', load: () => import('./quickstart.ts') },
 };

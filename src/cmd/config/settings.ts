@@ -69,7 +69,7 @@ const gcSwitches = (worker: string, make: typeof live): Setting[] => [
 ];
 
 export const SETTINGS: readonly Setting[] = [
-  live('root', 'text', 'State folder. One daemon per folder.', { flag: 'root', default: '/var/lib/cooper' }),
+  live('root', 'text', 'State folder. One daemon per folder.', { flag: 'root', env: 'COOPER_ROOT', default: '/var/lib/cooper' }),
   live('debug', 'boolean', 'Log at level debug.', { flag: 'debug', deprecatedBy: 'log.level' }),
   later('trace', 'boolean', 'Log at level trace.', { deprecatedBy: 'log.level' }),
   live('insecure-entitlements', 'texts', 'Entitlements that builds may ask for.', { flag: 'allow-insecure-entitlement' }),
