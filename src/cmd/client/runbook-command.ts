@@ -3,12 +3,13 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { BuildError } from '../../core/errors.ts';
+import { nearest } from '../../core/nearest.ts';
 import { drillStateOf, recordDrill } from '../../operate/runbook/record.ts';
 import { junitOf, markdownOf } from '../../operate/runbook/reports.ts';
 import { type RunbookReport, runRunbook } from '../../operate/runbook/run.ts';
 import { parseRunbook, type Runbook } from '../../operate/runbook/runbook.ts';
 import { newestBuild, PLACEHOLDERS, type Stand } from '../../operate/runbook/stand.ts';
-import { type Arguments, formatFlags, isOn, nearest, parseArguments, splitOnce, textOf, textsOf } from '../args.ts';
+import { type Arguments, formatFlags, isOn, parseArguments, splitOnce, textOf, textsOf } from '../args.ts';
 import { defaultsFor } from '../defaults.ts';
 import { daemonOfRoot } from './daemon-of-root.ts';
 import { addressOf, ENDPOINT_FLAGS } from './endpoint.ts';
