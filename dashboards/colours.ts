@@ -2,7 +2,17 @@
  * One meaning, one colour, on every board. Red is only ever a fault of ours or something to act on now; what the user's input caused is
  * blue; what spends budget slowly is orange.
  */
-export type Colour = 'green' | 'semi-dark-green' | 'light-green' | 'yellow' | 'orange' | 'red' | 'purple' | 'blue' | 'text';
+export type Colour =
+  | 'green'
+  | 'semi-dark-green'
+  | 'light-green'
+  | 'yellow'
+  | 'orange'
+  | 'red'
+  | 'dark-red'
+  | 'purple'
+  | 'blue'
+  | 'text';
 
 /** By label of a series, then by its value. */
 export const COLOURS: Readonly<Record<string, Readonly<Record<string, Colour>>>> = {
@@ -44,7 +54,7 @@ export const SLO_STATE_SCALE = [
   { state: 'idle', color: 'text' },
   { state: 'unknown', color: 'purple' },
   { state: 'burning-ticket', color: 'orange' },
-  { state: 'exhausted', color: 'yellow' },
+  { state: 'exhausted', color: 'dark-red' },
   { state: 'burning-page', color: 'red' },
 ] as const;
 

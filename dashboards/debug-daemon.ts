@@ -17,7 +17,7 @@ export const callsRow: Row = {
       's',
       quantile(0.95, catalog.RPC_DURATION, {}, 'method'),
       '{{method}}',
-      { exemplar: true },
+      { exemplar: true, emptyUntil: 'a client calls' },
     ),
     series(
       'Registry requests',

@@ -153,6 +153,7 @@ export const tablePanel = (width: number): Panel => ({
       column: { title: 'Covered', unit: 'percentunit', decimals: 0 },
     },
   ],
+  emptyUntil: 'the period holds an event',
   drillDown,
   width,
   height: 9,

@@ -213,6 +213,7 @@ const causes: Row = {
       ],
       thresholdLines: true,
       max: 1,
+      emptyUntil: 'a build has a cacheable step',
       drillDown: DASHBOARD_UIDS.debug,
       width: 12,
     },

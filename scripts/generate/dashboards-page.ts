@@ -31,7 +31,8 @@ How a panel looks, and the queries to Loki and Tempo, are unproven.
 ## Conventions
 
 - Every board has the variables job and instance. Links to other boards, and from alerts to boards, carry time range and variables.
-- success is green, a failure of the input blue, an error of ours red, a timeout orange, on every board. Red is never only a number that is high.
+- success is green, a failure of the input blue, an error of ours red, a timeout orange, on every board; a line or figure turns red at the bound
+  of an objective or an alert.
 - A panel that is empty on a healthy machine says what has to happen first.
 - Panels that explain an alert link to its runbook.
 - Queries below are shown without their common matchers \`${SCOPED}\`.

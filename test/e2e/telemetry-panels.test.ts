@@ -13,10 +13,25 @@ import { startRegistry } from '../fixtures/registry.ts';
 import { askEveryPanel, substituted } from '../panels.ts';
 import { type Prometheus, startPrometheus } from '../prometheus.ts';
 
+/** Before the first build: every variable has a value to choose, and a panel without data says what it waits for. */
+async function freshBoardsSay(prometheus: Prometheus): Promise<void> {
+  for (const board of DASHBOARDS) {
+    for (const variable of (dashboardJson(board) as Board).templating.list) {
+      const [, match, label] = /^label_values\((.+), (\w+)\)$/.exec(variable.definition ?? '') ?? [];
+      if (match === undefined || label === undefined) continue;
+      const values = await prometheus.labelValues(label, substituted(match));
+      assert.ok(values.length > 0, `${board.title}: $${variable.name} has nothing to choose`);
+    }
+  }
+  const silent = (await askEveryPanel(prometheus)).filter(({ series, emptyUntil }) => series === 0 && emptyUntil === undefined);
+  assert.deepEqual(silent, []);
+}
+
 const skip = unableTo('buildctl', 'runc', 'docker-registry', 'busybox', 'prometheus', 'promtool');
 
 interface Board {
   readonly annotations: { readonly list: readonly { readonly name: string; readonly expr: string }[] };
+  readonly templating: { readonly list: readonly { readonly name: string; readonly definition?: string }[] };
 }
 
 /** Counters show an increase between two scrapes, so some must lie before and some after what is to be seen. */
@@ -73,6 +88,8 @@ test('every panel shows data of a daemon that built, cached, failed, was cancell
   await using prometheus = await startPrometheus({ targets: [new URL(daemon.opsUrl).host], history: yesterday() });
   await prometheus.until('count_over_time(up{job="cooper"}[10m])', (samples) => (samples[0]?.value ?? 0) >= 2);
 
+  await freshBoardsSay(prometheus);
+
   await using context = await contextOf({ 'in.txt': 'in\n' });
   const good = `FROM ${base} AS build\nCOPY in.txt /in\nRUN cat /in > /out && echo done\nFROM scratch\nCOPY --from=build /out /\n`;
   const push = ['--output', `type=image,name=${registry.host}/out:1,push=true`];
@@ -108,12 +125,17 @@ test('every panel shows data of a daemon that built, cached, failed, was cancell
     [],
   );
   // Where the same panel exists for every objective, build-success must have it.
-  for (const { panel, series } of panels.filter(({ panel }) => panel.includes('/ Build success'))) assert.ok(series > 0, panel);
+  for (const { panel, series } of panels.filter(({ panel }) => /\/ (Build success|Objectives \/)/.test(panel)))
+    assert.ok(series > 0, panel);
   const slo = panels.filter(({ panel }) => panel.startsWith('Cooper / SLO detail / Achieved'));
   assert.deepEqual(
     slo.map(({ series }) => series),
     [1],
   );
+  for (const name of ['Cooper / Executive / Build time / median', 'Cooper / Debug / Steps, 95th percentile by kind / {{op}}']) {
+    const dots = await prometheus.exemplars(panels.find(({ panel }) => panel === name)?.expr ?? '');
+    assert.match(dots[0]?.labels.trace_id ?? '', /^[0-9a-f]{32}$/, `${name} has no dots that lead to traces`);
+  }
   const marks = DASHBOARDS.flatMap((board) => (dashboardJson(board) as Board).annotations.list);
   for (const { expr } of marks) await prometheus.query(substituted(expr)); // throws when Prometheus refuses it
   const markNamed = async (name: string): Promise<number> =>
