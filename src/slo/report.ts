@@ -99,7 +99,7 @@ export function formatSloTable(report: SloReport): string {
     `${percent(status.target)} / ${status.window.calendar ?? status.period}`,
     status.achieved === null ? '-' : percent(status.achieved),
     `${count(status.good)}/${count(status.total)} ${status.events}`,
-    percent(status.budgetLeft),
+    status.budgetLeft < 0 && status.state === 'ok' ? '-' : percent(status.budgetLeft), // too few events to call it spent: the remark says so
     ...SHOWN_BURN.map((window) => burnText(status.burn.find((burn) => burn.window === window))),
     status.state,
   ]);
