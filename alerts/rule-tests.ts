@@ -584,3 +584,18 @@ export const boundaryTestsOf = (slo: string): YamlValue =>
     '5m',
     FIRST_SCENARIOS.filter((scenario) => scenario.slo === slo).map((scenario) => sloTest(scenario, '1m')),
   );
+
+/** In how many histories an alert is expected to fire or to be silent. */
+export function testsOf(alertName: string): number {
+  const slo = OBJECTIVES.find((candidate) => candidate.alertName === alertName)?.name;
+  if (slo !== undefined) return [...SLO_SCENARIOS, ...LOW_TRAFFIC_SCENARIOS].filter((scenario) => scenario.slo === slo).length;
+  if (alertName === 'CooperWatchdog') return 1;
+  const metricsOf = ({ history }: Scenario): string[] => Object.keys(history).map((key) => key.replace(/\{.*/, ''));
+  const fires = ({ at }: Scenario): boolean => at.some((one) => one.fires.some((fired) => fired.split(' ')[0] === alertName));
+  const read = new Set(
+    SYMPTOM_SCENARIOS.filter(fires)
+      .flatMap(metricsOf)
+      .filter((name) => name !== 'up' && name !== 'cooper_builds_total'),
+  );
+  return SYMPTOM_SCENARIOS.filter((scenario) => fires(scenario) || metricsOf(scenario).some((name) => read.has(name))).length;
+}

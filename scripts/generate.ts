@@ -14,6 +14,7 @@ import { OBJECTIVES } from '../src/slo/objectives.ts';
 import type { RuleGroup } from '../src/slo/rules.ts';
 import { slothGroups } from '../src/slo/sloth-names.ts';
 import { toYaml, type YamlValue } from '../src/slo/yaml.ts';
+import { alertsPage } from './generate/alerts-page.ts';
 import { apiPage } from './generate/api-page.ts';
 import { cacheBackendsPage } from './generate/cache-backends-page.ts';
 import { cacheFaultsPage } from './generate/cache-faults-page.ts';
@@ -44,6 +45,7 @@ const files = new Map<string, string>([
   ['docs/metrics.md', metricsPage()],
   ['docs/slo.md', sloPage()],
   ['docs/dashboards.md', dashboardsPage()],
+  ['docs/alerts.md', alertsPage()],
   ['docs/api.md', apiPage()],
   ['docs/configuration.md', configurationPage()],
   ['docs/errors.md', errorsPage()],

@@ -57,7 +57,7 @@ export const BUILD_PHASES = ['queue', 'solve', 'export', 'total'] as const;
 export const CACHE_KINDS = ['regular', 'internal', 'frontend', 'source.local', 'source.git.checkout', 'exec.cachemount'] as const;
 export const PRESSURE_RESOURCES = ['cpu', 'memory', 'io'] as const;
 export const CODE_CLASSES = ['2xx', '3xx', '4xx', '429', '5xx', 'network'] as const;
-export const TELEMETRY_SIGNALS = ['spans', 'client_spans', 'logs', 'events', 'audit'] as const;
+export const TELEMETRY_SIGNALS = ['spans', 'client_spans', 'logs', 'events', 'audit', 'alerts'] as const;
 export const DROP_REASONS = ['queue_full', 'export_failed', 'over_limit', 'malformed', 'sink_error', 'disk_error'] as const;
 
 /** Methods of the build API, as `Service/Method`; everything else is `other`. */
@@ -390,8 +390,8 @@ export const TELEMETRY_DROPPED = declare('counter', 'cooper_telemetry_dropped_to
 });
 export const TELEMETRY_EXPORTS = declare('counter', 'cooper_telemetry_exports_total', {
   unit: 'count',
-  help: 'Batches sent to the OpenTelemetry collector.',
-  labels: { signal: ['spans', 'client_spans'], result: ['ok', 'error'] },
+  help: 'Batches sent to the OpenTelemetry collector, and alerts sent to the receivers of cooper.alerts.',
+  labels: { signal: ['spans', 'client_spans', 'alerts'], result: ['ok', 'error'] },
   example: 'sum by (result) (rate(cooper_telemetry_exports_total[5m]))',
 });
 export const LABEL_OVERFLOW = declare('counter', 'cooper_metric_label_overflow_total', {

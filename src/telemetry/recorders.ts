@@ -42,6 +42,8 @@ export interface Recorders {
   certificate(name: 'grpc-server' | 'grpc-client-ca' | 'ops-server', notAfterS: number): void;
   /** A record of the daemon's own log. */
   logged(level: 'debug' | 'info' | 'warn' | 'error'): void;
+  /** Alerts were sent to a receiver, or could not be. */
+  alertsPosted(result: 'ok' | 'error'): void;
   /** Telemetry that was given up. */
   dropped(
     signal: (typeof catalog.TELEMETRY_SIGNALS)[number],
@@ -95,6 +97,7 @@ export function recorders(metrics: Metrics): Recorders {
     },
     certificate: (certificate, notAfterS) => metrics.set(service.CERTIFICATE_NOT_AFTER, { certificate }, notAfterS),
     logged: (level) => metrics.add(service.LOG_RECORDS, { level }),
+    alertsPosted: (result) => metrics.add(catalog.TELEMETRY_EXPORTS, { signal: 'alerts', result }),
     dropped: (signal, reason, count = 1) => metrics.add(catalog.TELEMETRY_DROPPED, { signal, reason }, count),
   };
 }

@@ -288,6 +288,20 @@ export const SETTINGS: readonly Setting[] = [
     'OTLP/HTTP collector for traces, for example http://localhost:4318. Empty: traces stay in the daemon.',
     { env: 'OTEL_EXPORTER_OTLP_ENDPOINT' },
   ),
+  live(
+    'cooper.alerts.alertmanager',
+    'texts',
+    'Alertmanagers the daemon sends its own alerts to, for those who run no Prometheus: for example ["http://alertmanager:9093"]. docs/alerts.md.',
+  ),
+  live(
+    'cooper.alerts.webhook',
+    'texts',
+    'Addresses that get the same alerts as Alertmanager would send them to a webhook: when one begins or ends, and every four hours.',
+  ),
+  live('cooper.alerts.instance', 'text', 'Label `instance` of these alerts.', { default: 'the address of the ops port' }),
+  live('cooper.alerts.page-url', 'text', "Where people reach this daemon's page; alerts link to it.", {
+    default: 'the address of the ops port',
+  }),
   live('cooper.canary.enabled', 'boolean', 'Build something small every so often, to know that a build would work.', {
     default: 'true',
   }),

@@ -15,6 +15,7 @@ import type { Defaults } from '../defaults.ts';
 import type { CanaryConfig } from './canary.ts';
 import { defaultCache } from './default-cache.ts';
 import { bytesOf, type GcConfig, gcConfig } from './gc-config.ts';
+import type { OwnAlertsConfig } from './own-alerts.ts';
 import type { WarmConfig } from './warm-schedule.ts';
 
 export interface DaemonConfig {
@@ -47,6 +48,7 @@ export interface DaemonConfig {
   readonly caches: RemoteCacheConfig;
   readonly admission: { readonly maxBuilds: number; readonly maxQueued: number };
   readonly otlpEndpoint: string | undefined;
+  readonly alerts: OwnAlertsConfig;
   readonly drainTimeoutMs: number;
   /** Builds in a hundred whose image is made again and compared. */
   readonly reproducePercent: number;
@@ -125,6 +127,7 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     caches: cachesOf(values),
     admission: { maxBuilds: number('cooper.admission.max-builds', 256), maxQueued: number('cooper.admission.max-queued', 1024) },
     otlpEndpoint: text('cooper.otlp.endpoint'),
+    alerts: alertsOf(values),
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,
     audit: auditOf(values, root, diskSizeOf),
     sloFile: text('cooper.slo.file') || undefined,
@@ -181,6 +184,27 @@ function auditOf(values: Values, root: string, diskSizeOf: DiskSizeOf): DaemonCo
     throw new BuildError('invalid-input', 'cooper.audit.max-size must be at least cooper.audit.max-file-size');
   const maxAgeNs = (values.get('cooper.audit.max-age') as bigint | undefined) ?? 2_160n * 3_600_000_000_000n;
   return { dir, limits: { maxFileBytes, maxTotalBytes, maxAgeMs: Number(maxAgeNs / 1_000_000n) } };
+}
+
+function alertsOf(values: Values): OwnAlertsConfig {
+  const receivers = (['alertmanager', 'webhook'] as const).flatMap((kind) =>
+    ((values.get(`cooper.alerts.${kind}`) as readonly string[] | undefined) ?? []).map((url) => ({
+      kind,
+      url: httpAddress(`cooper.alerts.${kind}`, url),
+    })),
+  );
+  const pageUrl = values.get('cooper.alerts.page-url') as string | undefined;
+  return {
+    receivers,
+    instance: values.get('cooper.alerts.instance') as string | undefined,
+    pageUrl: pageUrl === undefined ? undefined : httpAddress('cooper.alerts.page-url', pageUrl).replace(/\/+$/, ''),
+  };
+}
+
+function httpAddress(key: string, text: string): string {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol))
+    throw new BuildError('invalid-input', `${key}: "${text}" is not an address; expected http://host:port or https://host`);
+  return text;
 }
 
 function canaryOf(values: Values): CanaryConfig | undefined {

@@ -73,7 +73,8 @@ import { openExplain } from './explain.ts';
 import { openGarbage } from './garbage.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
 import { OpsMemory } from './ops-memory.ts';
-import { opsProviders } from './ops-providers.ts';
+import { alertsOf, type OpsParts, opsProviders } from './ops-providers.ts';
+import { startOwnAlerts } from './own-alerts.ts';
 import { openRemoteCaches } from './remote-caches.ts';
 import { reproduceService } from './reproduce-service.ts';
 import { startSelfChecks } from './self-checks.ts';
@@ -417,35 +418,35 @@ export async function startDaemon(
       onRemoved: (id) => index.removed(id),
     }),
   );
-  const opsServer =
-    config.ops === undefined
-      ? undefined
-      : stack.use(
-          await openOpsServer(
-            config.ops,
-            opsProviders({
-              version: VERSION,
-              ...{ clock, addresses, builder, history, accounts, content, snapshots, telemetry, slo, admission, cacheBytes },
-              gc: garbage.service,
-              policies: config.gc.policies,
-              disk: () => diskOf(config.root),
-              memory: seen,
-              objectives,
-              maxBuilds: config.admission.maxBuilds,
-              slots: () => ({ busy: solver.stats.exec.running, limit: slots, waiting: solver.stats.exec.waiting }),
-              sessions: () => sessions.active,
-              unknownKeys: warnings.unknownKeys,
-              ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }, ...selfChecks.ready()],
-              drain: () => {
-                admission.drain();
-                draining.abort();
-              },
-              used: () => memory.touch(),
-              onError: (error) => log.error('ops server', { error }),
-            }),
-          ),
-        );
+  const opsParts: OpsParts = {
+    version: VERSION,
+    ...{ clock, addresses, builder, history, accounts, content, snapshots, telemetry, slo, admission, cacheBytes },
+    gc: garbage.service,
+    policies: config.gc.policies,
+    disk: () => diskOf(config.root),
+    memory: seen,
+    objectives,
+    maxBuilds: config.admission.maxBuilds,
+    slots: () => ({ busy: solver.stats.exec.running, limit: slots, waiting: solver.stats.exec.waiting }),
+    sessions: () => sessions.active,
+    unknownKeys: warnings.unknownKeys,
+    ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }, ...selfChecks.ready()],
+    drain: () => {
+      admission.drain();
+      draining.abort();
+    },
+    used: () => memory.touch(),
+    onError: (error) => log.error('ops server', { error }),
+  };
+  const opsServer = config.ops === undefined ? undefined : stack.use(await openOpsServer(config.ops, opsProviders(opsParts)));
   telemetry.start();
+  stack.use(
+    startOwnAlerts(config.alerts, {
+      ...{ objectives, opsUrl: opsServer?.url, recorders, log },
+      report: () => slo.report(),
+      alerts: () => alertsOf(opsParts),
+    }),
+  );
   if (addresses[0] !== undefined)
     stack.use(scheduleWarmUp(config.warm, [process.execPath, ...process.execArgv, process.argv[1] ?? ''], addresses[0], log));
   log.info('ready', { addresses, ops: opsServer?.url, root: config.root, version: VERSION });

@@ -105,7 +105,8 @@ function seriesOf(series: ReturnType<SloEvaluator['series']>, nowS: number): Slo
   );
 }
 
-async function alertsOf(parts: OpsParts): Promise<Alert[]> {
+/** What fires now, worst first. */
+export async function alertsOf(parts: OpsParts): Promise<Alert[]> {
   const firing = firingOf({
     report: await parts.slo.report(),
     alertNames: new Map(parts.objectives.map(({ name, alertName }) => [name, alertName])),
