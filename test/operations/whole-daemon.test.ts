@@ -54,18 +54,12 @@ test('every panel shows data of a daemon that has built, and the exemplar leads 
   await daemon.ops('/slo'); // judges at once; by itself it does every ten seconds
   await scraped(prometheus, 3);
 
-  const silent = (await askEveryPanel(prometheus)).filter(({ series }) => series === 0);
+  const silent = (await askEveryPanel(prometheus)).filter(({ series, emptyUntil }) => series === 0 && emptyUntil === undefined);
   assert.deepEqual(silent, []);
 
   const { objectives } = JSON.parse((await daemon.ops('/slo')).body) as SloReport;
-  assert.deepEqual(
-    objectives.map(({ name, total }) => [name, total > 0]),
-    [
-      ['build-success', true],
-      ['build-latency', true],
-      ['cache-hit', true],
-    ],
-  );
+  for (const judged of ['build-success', 'build-latency', 'cache-hit', 'queue-wait', 'first-artifact'])
+    assert.ok((objectives.find(({ name }) => name === judged)?.total ?? 0) > 0, `${judged} has events`);
   assert.deepEqual(await prometheus.query('ALERTS{alertstate="firing",severity=~"critical|warning"}'), []);
 
   const exemplars = await prometheus.exemplars('cooper_build_duration_seconds_bucket{phase="total",result="success"}');
