@@ -212,3 +212,25 @@ test('a graph on stdin is built as it is, and its definition is one that the cli
   assert.equal(built.status, 0, built.stderr);
   assert.equal(readFileSync(join(out.dir, 'out.txt'), 'utf8'), 'FROM THE CLIENT\n');
 });
+
+test('whose fault it was that a build failed is told by the API and by cooper builds', { skip }, async () => {
+  const dockerfiles = {
+    success: `FROM ${base}\nLABEL how=well\n`,
+    failure: `FROM ${base}\nRUN exit 3\n`,
+    error: 'FROM 127.0.0.1:1/no/registry\n',
+  };
+  const refs = new Map<string, string>();
+  for (const [state, Dockerfile] of Object.entries(dockerfiles)) {
+    await using context = await contextOf({ Dockerfile });
+    assert.equal((await buildDir(daemon, context.dir)).status === 0, state === 'success');
+    const { builds } = JSON.parse((await daemon.ops('/api/v1/builds?limit=1')).body);
+    assert.equal(builds[0].state, state, builds[0].error);
+    refs.set(state, builds[0].ref);
+    const found = JSON.parse((await daemon.ops(`/api/v1/builds?state=${state}&limit=1`)).body);
+    assert.equal(found.builds[0].ref, builds[0].ref);
+  }
+  const main = join(import.meta.dirname, '..', '..', 'src', 'cmd', 'main.ts');
+  const ops = daemon.opsUrl.replace('http://', '');
+  const { stdout } = await runClient(process.execPath, [main, 'builds', '--addr', daemon.address, '--ops-addr', ops]);
+  for (const [state, ref] of refs) assert.match(stdout, new RegExp(`^${ref} +${state} `, 'm'));
+});

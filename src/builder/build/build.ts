@@ -371,7 +371,8 @@ export class Build {
 type Unstamped<E> = E extends BuildEvent ? Omit<E, 'build' | 'atNs'> : never;
 
 /** OTel `cicd.pipeline.result`: a user's mistake is a failure, ours is an error. */
-function resultOf(error: BuildError): BuildResult {
+export function resultOf(error: BuildError | undefined): BuildResult {
+  if (error === undefined) return 'success';
   if (error.kind === 'cancelled') return 'cancellation';
   if (error.kind === 'timed-out') return 'timeout';
   return error.fault === 'user' ? 'failure' : 'error';

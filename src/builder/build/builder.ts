@@ -18,7 +18,7 @@ import {
 } from '../proto/gen/moby/buildkit/v1/control_pb.ts';
 import { recipeToJson } from '../reproduce/recipe.ts';
 import { statusOf } from '../rpc/status.ts';
-import { Build, type BuildOutcome, type BuildRequest } from './build.ts';
+import { Build, type BuildOutcome, type BuildRequest, resultOf } from './build.ts';
 import type { BuilderDeps } from './ports.ts';
 
 const KEEP_FINISHED_MS = 10_000; // a finished build answers Status for as long as the real daemon's does
@@ -179,7 +179,7 @@ export class Builder {
     if (build.request.trigger !== undefined) history.note(build.id, 'trigger', triggerJson(build.request.trigger));
     if (build.recipe !== undefined && error === undefined) history.note(build.id, 'recipe', recipeToJson(build.recipe));
     if (!build.resources.isEmpty) history.note(build.id, 'resources', build.resources.toJson());
-    await history.completed(record, attachTrace, TRACE_DELAY_MS);
+    await history.completed(record, resultOf(error), attachTrace, TRACE_DELAY_MS);
   }
 }
 

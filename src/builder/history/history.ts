@@ -7,6 +7,7 @@ import type { Clock } from '../../core/clock.ts';
 import { type Digest, parseDigest } from '../../core/digest.ts';
 import { BuildError } from '../../core/errors.ts';
 import type { ContentStore, Lease } from '../content/ports.ts';
+import type { BuildResult } from '../events.ts';
 import type { Metadata } from '../metadata/ports.ts';
 import {
   type BuildHistoryEvent,
@@ -18,6 +19,7 @@ import {
   DescriptorSchema,
 } from '../proto/gen/moby/buildkit/v1/control_pb.ts';
 import { compileHistoryFilter } from './history-filter.ts';
+import { resultOfStatus } from './result-of-status.ts';
 import { nsOfTimestamp } from './status-log.ts';
 
 export const LOGS_MEDIA_TYPE = 'application/vnd.buildkit.status.v0';
@@ -39,10 +41,12 @@ export interface HistoryQuery {
   readonly limit: number;
 }
 /** What we keep of a build beside BuildKit's record, as JSON. */
-export type NoteKind = 'resources' | 'trigger' | 'reproducibility' | 'recipe';
+export type NoteKind = 'resources' | 'trigger' | 'reproducibility' | 'recipe' | 'result';
 type Listener = (event: BuildHistoryEvent) => void;
 interface Stored {
   record: BuildHistoryRecord;
+  /** Undefined for a record of an older daemon. */
+  readonly result: BuildResult | undefined;
   readonly lease: Lease;
 }
 
@@ -61,8 +65,15 @@ export async function openHistory(options: {
     'create table if not exists history_notes (ref text not null, kind text not null, body text not null, primary key (ref, kind))',
   ]);
   const history = new History(options);
-  for (const row of await options.metadata.read('select record from history', []))
-    history.restore(fromBinary(BuildHistoryRecordSchema, row.record as Uint8Array));
+  const rows = await options.metadata.read(
+    "select h.record, n.body as result from history h left join history_notes n on n.ref = h.ref and n.kind = 'result'",
+    [],
+  );
+  for (const { record, result } of rows)
+    history.restore(
+      fromBinary(BuildHistoryRecordSchema, record as Uint8Array),
+      result === null ? undefined : (JSON.parse(String(result)) as BuildResult),
+    );
   return history;
 }
 
@@ -93,8 +104,8 @@ export class History {
   }
 
   /** A record read at start-up. */
-  restore(record: BuildHistoryRecord): void {
-    this.#stored.set(record.Ref, { record, lease: this.#leaseOf(record) });
+  restore(record: BuildHistoryRecord, result: BuildResult | undefined): void {
+    this.#stored.set(record.Ref, { record, result, lease: this.#leaseOf(record) });
   }
 
   started(record: BuildHistoryRecord): void {
@@ -105,11 +116,13 @@ export class History {
   /** Stores the finished record; resolves once it survives kill -9. `attachTrace` is run up to `delayMs` later, or at once on finalize. */
   async completed(
     record: BuildHistoryRecord,
+    result: BuildResult,
     attachTrace: () => Promise<Descriptor | undefined>,
     delayMs: number,
   ): Promise<void> {
     this.#active.delete(record.Ref);
-    this.#store(record);
+    this.note(record.Ref, 'result', result);
+    this.#store(record, result);
     await this.#metadata.flush();
     this.#emit(BuildHistoryEventType.COMPLETE, record);
     this.#scheduleTrace(record.Ref, attachTrace, delayMs);
@@ -123,6 +136,12 @@ export class History {
 
   find(ref: string): BuildHistoryRecord | undefined {
     return this.#stored.get(ref)?.record ?? this.#active.get(ref);
+  }
+
+  /** How a finished build ended. A record of an older daemon tells it by the status that clients saw, in which our errors look like theirs. */
+  resultOf(ref: string): BuildResult | undefined {
+    const stored = this.#stored.get(ref);
+    return stored?.result ?? (stored && resultOfStatus(stored.record.error));
   }
 
   /** Running builds, newest first. */
@@ -170,14 +189,14 @@ export class History {
     if (stored === undefined) throw new BuildError('not-found', `no build record ${ref}`);
     if (change.delete) await this.#delete(stored);
     else if (stored.record.pinned !== change.pinned) {
-      this.#store({ ...stored.record, pinned: change.pinned, Generation: stored.record.Generation + 1 });
+      this.#store({ ...stored.record, pinned: change.pinned, Generation: stored.record.Generation + 1 }, stored.result);
       await this.#metadata.flush();
       this.#emit(BuildHistoryEventType.COMPLETE, stored.record);
     }
   }
 
   /** Keeps something more of a build, for as long as its record; a note of the same kind is replaced. */
-  note(ref: string, kind: NoteKind, value: object): void {
+  note(ref: string, kind: NoteKind, value: object | string): void {
     this.#metadata.write(
       'insert into history_notes (ref, kind, body) values (?, ?, ?) on conflict (ref, kind) do update set body = excluded.body',
       [ref, kind, JSON.stringify(value)],
@@ -191,7 +210,10 @@ export class History {
 
   /** What people are shown of a build beside its record, by kind; empty for one that has none. */
   async notes(ref: string): Promise<Partial<Record<NoteKind, unknown>>> {
-    const rows = await this.#metadata.read("select kind, body from history_notes where ref = ? and kind <> 'recipe'", [ref]);
+    const rows = await this.#metadata.read(
+      "select kind, body from history_notes where ref = ? and kind not in ('recipe', 'result')",
+      [ref],
+    );
     return Object.fromEntries(rows.map(({ kind, body }) => [String(kind), JSON.parse(String(body))]));
   }
 
@@ -244,7 +266,7 @@ export class History {
       const stored = this.#stored.get(ref);
       if (stored === undefined || trace === undefined) return;
       const record = { ...stored.record, trace, Generation: stored.record.Generation + 1 };
-      this.#store(record);
+      this.#store(record, stored.result);
       this.#emit(BuildHistoryEventType.COMPLETE, record);
     };
     const finalize = (): Promise<void> => {
@@ -257,9 +279,9 @@ export class History {
     this.#finalizers.set(ref, finalize);
   }
 
-  #store(record: BuildHistoryRecord): void {
+  #store(record: BuildHistoryRecord, result: BuildResult | undefined): void {
     this.#stored.get(record.Ref)?.lease[Symbol.dispose]();
-    this.#stored.set(record.Ref, { record, lease: this.#leaseOf(record) });
+    this.#stored.set(record.Ref, { record, result, lease: this.#leaseOf(record) });
     this.#metadata.write(
       'insert into history (ref, record) values (?, ?) on conflict (ref) do update set record = excluded.record',
       [record.Ref, toBinary(BuildHistoryRecordSchema, record)],

@@ -1,4 +1,6 @@
 /** `cooper builds`: running builds and the newest finished ones. */
+
+import { resultOfStatus } from '../../builder/history/result-of-status.ts';
 import { type BuildHistoryRecord, Control } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
 import type { BuildSummary } from '../../web/api/model.ts';
 import { type Arguments, formatFlags, isOn, parseArguments, textOf } from '../args.ts';
@@ -24,44 +26,38 @@ export async function run(argv: readonly string[]): Promise<number> {
   const request = { EarlyExit: true, Limit: limit };
   for await (const { record } of client.serverStream(Control.method.listenBuildHistory, request))
     if (record !== undefined) records.push(record);
-  const served = await servedFromCache(args, limit + records.length);
+  const summaries = await summariesOf(args, limit + records.length);
   const header = ['REF', 'STATUS', 'STEPS', 'CACHED', 'HIT', 'SAVED', 'DURATION', 'CREATED', 'TARGET'];
   console.log(
     formatTable(
       header,
-      records.map((record) => rowOf(record, served.get(record.Ref))),
+      records.map((record) => rowOf(record, summaries.get(record.Ref))),
     ),
   );
   return 0;
 }
 
-/** Hits and time saved are told by the ops server; without one those columns stay empty. */
-async function servedFromCache(args: Arguments, limit: number): Promise<ReadonlyMap<string, BuildSummary['cache']>> {
+/** Whose fault it was, hits and time saved are told by the ops server; without one the status is what the record shows, and the others stay empty. */
+async function summariesOf(args: Arguments, limit: number): Promise<ReadonlyMap<string, BuildSummary>> {
   try {
     const { builds } = await getOps<{ readonly builds: readonly BuildSummary[] }>(
       args,
       `/api/v1/builds?limit=${Math.min(Math.max(limit, 1), 500)}`,
     );
-    return new Map(builds.map(({ ref, cache }) => [ref, cache]));
+    return new Map(builds.map((build) => [build.ref, build]));
   } catch {
     return new Map();
   }
 }
 
-function rowOf(record: BuildHistoryRecord, cache: BuildSummary['cache']): string[] {
-  const { CreatedAt, CompletedAt, error } = record;
+function rowOf(record: BuildHistoryRecord, summary: BuildSummary | undefined): string[] {
+  const { CreatedAt, CompletedAt } = record;
+  const { cache } = summary ?? {};
   const seconds =
     CreatedAt !== undefined && CompletedAt !== undefined
       ? `${((millisOf(CompletedAt) - millisOf(CreatedAt)) / 1000).toFixed(1)}s`
       : '';
-  const status =
-    CompletedAt === undefined
-      ? 'running'
-      : error === undefined || error.code === 0
-        ? 'completed'
-        : error.message.includes('context canceled')
-          ? 'canceled'
-          : 'error';
+  const status = summary?.state ?? (CompletedAt === undefined ? 'running' : resultOfStatus(record.error));
   const created = CreatedAt === undefined ? '' : new Date(millisOf(CreatedAt)).toISOString().slice(0, 19).replace('T', ' ');
   return [
     record.Ref,

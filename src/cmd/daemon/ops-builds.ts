@@ -6,7 +6,7 @@ import type { History } from '../../builder/history/history.ts';
 import { nsOfTimestamp } from '../../builder/history/status-log.ts';
 import { type BuildHistoryRecord, StatusResponseSchema } from '../../builder/proto/gen/moby/buildkit/v1/control_pb.ts';
 import { nsToMs, rfc3339 } from '../../core/clock.ts';
-import type { BuildDetail, BuildState, BuildSummary, LogLine } from '../../web/api/model.ts';
+import type { BuildDetail, BuildSummary, LogLine } from '../../web/api/model.ts';
 import type { BuildQuery, OpsProviders } from '../../web/ops-providers.ts';
 
 export interface BuildParts {
@@ -49,7 +49,7 @@ function select(parts: BuildParts, { limit, after, state, text }: BuildQuery): B
   return found;
 }
 
-function summaryOf(record: BuildHistoryRecord, { builder, accounts, traceIdOf }: BuildParts): BuildSummary {
+function summaryOf(record: BuildHistoryRecord, { builder, history, accounts, traceIdOf }: BuildParts): BuildSummary {
   const { Ref: ref, CreatedAt, CompletedAt, error, FrontendAttrs: options } = record;
   const startedNs = CreatedAt === undefined ? 0n : nsOfTimestamp(CreatedAt);
   const endedNs = CompletedAt === undefined ? undefined : nsOfTimestamp(CompletedAt);
@@ -67,7 +67,7 @@ function summaryOf(record: BuildHistoryRecord, { builder, accounts, traceIdOf }:
     ...(image === undefined ? {} : { image }),
     ...(repository === undefined ? {} : { repository }),
     startedAt: rfc3339(startedNs),
-    state: endedNs === undefined ? (queuePosition > 0 ? 'queued' : 'running') : endStateOf(record),
+    state: endedNs === undefined ? (queuePosition > 0 ? 'queued' : 'running') : (history.resultOf(ref) ?? 'failure'),
     ...(queuePosition > 0 ? { queuePosition } : {}),
     ...(endedNs === undefined ? {} : { endedAt: rfc3339(endedNs), durationMs: Math.round(nsToMs(endedNs - startedNs)) }),
     ...(error === undefined || error.code === 0 ? {} : { error: error.message }),
@@ -80,12 +80,6 @@ function summaryOf(record: BuildHistoryRecord, { builder, accounts, traceIdOf }:
     ...(cache === undefined ? {} : { cache }),
     ...(build === undefined ? {} : { running: build.resources.running() }),
   };
-}
-
-/** The record keeps the status clients saw; whose fault it was stays with metrics and traces. */
-function endStateOf({ error }: BuildHistoryRecord): BuildState {
-  if (error === undefined || error.code === 0) return 'success';
-  return error.message.includes('context canceled') ? 'cancellation' : 'failure';
 }
 
 function detailOf(record: BuildHistoryRecord, parts: BuildParts): BuildDetail {
