@@ -17,7 +17,7 @@ import { toYaml, type YamlValue } from '../src/slo/yaml.ts';
 import { alertsPage } from './generate/alerts-page.ts';
 import { apiPage } from './generate/api-page.ts';
 import { cacheBackendsPage } from './generate/cache-backends-page.ts';
-import { cacheFaultsPage } from './generate/cache-faults-page.ts';
+import { cachePage } from './generate/cache-page.ts';
 import { configurationPage } from './generate/configuration-page.ts';
 import { dashboardsPage } from './generate/dashboards-page.ts';
 import { errorsPage } from './generate/errors-page.ts';
@@ -50,7 +50,7 @@ const files = new Map<string, string>([
   ['docs/configuration.md', configurationPage()],
   ['docs/errors.md', errorsPage()],
   ['docs/cache-backends.md', cacheBackendsPage()],
-  ['docs/cache-faults.md', cacheFaultsPage()],
+  ['docs/cache.md', cachePage()],
 ]);
 
 const read = (path: string): string | undefined => {

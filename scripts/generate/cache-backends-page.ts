@@ -21,7 +21,7 @@ Generated from the attribute tables in \`src/builder/cache/remote/\` by \`npm ru
 
 Where \`--cache-to\`, \`--cache-from\`, \`--export-cache\` and \`--import-cache\` may lead besides a registry, the image itself (\`inline\`) and a folder of the client
 (\`local\`). All of them understand \`mode\`, \`compression\`, \`compression-level\`, \`force-compression\` and \`ignore-error\` too, and all of them fail in the same way:
-see [cache-faults.md](cache-faults.md). Names of objects are BuildKit's, so the two daemons read each other's caches in S3, Azure and GitHub Actions.
+see [cache.md](cache.md). Names of objects are BuildKit's, so the two daemons read each other's caches in S3, Azure and GitHub Actions.
 
 A \`duration\` is written \`90s\`, \`10m\` or \`24h\`, a \`size\` \`64MB\`, a \`names\` is a list separated by \`;\`. Variables are those of the daemon's environment. Credentials
 that a client sends are used for its build only; they are in no log, trace, history or error text.

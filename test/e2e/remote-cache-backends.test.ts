@@ -9,7 +9,7 @@ import { startActionsCache } from '../fixtures/actions-cache.ts';
 import { BuildxRig } from '../fixtures/buildx.ts';
 import { startAzure, startRedis, startS3 } from '../fixtures/cache-servers.ts';
 import { contextOf } from '../fixtures/context.ts';
-import { buildDir, run, TestDaemon, unableTo } from '../fixtures/daemon.ts';
+import { buildDir, run, TestDaemon, UNHURRIED, unableTo } from '../fixtures/daemon.ts';
 import { busyboxRootfs, pushImage } from '../fixtures/images.ts';
 import { startRegistry, type TestRegistry } from '../fixtures/registry.ts';
 
@@ -68,13 +68,13 @@ async function roundTrip(type: string, attributes: Readonly<Record<string, strin
   await using context = await project(type);
   const flag = flagOf(type, attributes);
   {
-    await using first = await TestDaemon.start();
+    await using first = await TestDaemon.start({ toml: UNHURRIED });
     const shown = await build(first, context.dir, ['--export-cache', `${flag},mode=max`]);
     assert.match(shown, exportTitle);
     assert.doesNotMatch(shown, /cache not exported/);
     assert.ok((await sample(first, type, 'upload')) > 300_000);
   }
-  await using second = await TestDaemon.start();
+  await using second = await TestDaemon.start({ toml: UNHURRIED });
   const out = mkdtempSync(join(tmpdir(), 'cooper-out-'));
   try {
     const shown = await build(second, context.dir, ['--import-cache', flag, '--output', `type=local,dest=${out}`]);
@@ -128,7 +128,7 @@ test('buildx sends caches of type s3 and gha, and they come back', {
   const written = await rig.build([...flags.flatMap((flag) => ['--cache-to', `${flag},mode=max`]), context.dir]);
   assert.equal(written.status, 0, written.stderr);
   for (const flag of flags) {
-    await using daemon = await TestDaemon.start();
+    await using daemon = await TestDaemon.start({ toml: UNHURRIED });
     const shown = await build(daemon, context.dir, ['--import-cache', flag]);
     assert.deepEqual(steps(shown), { cached: STEPS, total: STEPS }, shown);
   }
@@ -139,7 +139,7 @@ test('two daemons that share one redis by configuration, under load, lose nothin
 }, async () => {
   await using server = await startRedis();
   const address = `redis://:${server.attributes.password}@${server.host}`;
-  const toml = `[[cache.registry]]\ntype = "redis"\nredis-addr = "${address}"\n`;
+  const toml = `${UNHURRIED}[[cache.registry]]\ntype = "redis"\nredis-addr = "${address}"\n`;
   await using stack = new AsyncDisposableStack();
   const contexts = await Promise.all(['one', 'two', 'three', 'four'].map(async (name) => stack.use(await project(name))));
   {
@@ -161,7 +161,9 @@ test('two daemons that share one redis by configuration, under load, lose nothin
 test('no fault of a redis cache fails a build', { skip: unableTo(...NEEDED, 'redis-server') }, async (t) => {
   await using server = await startRedis();
   await using context = await project('faults');
-  await using daemon = await TestDaemon.start({ toml: '[cooper.cache]\nanswer-timeout = "1s"\ntransfer-timeout = "1s"\n' });
+  await using daemon = await TestDaemon.start({
+    toml: '[cooper.cache]\npatience = "30s"\nanswer-timeout = "1s"\ntransfer-timeout = "1s"\n',
+  });
   const redis = new Redis(Number(server.host.split(':')[1]), { password: server.attributes.password ?? '' });
   const flag = flagOf('redis', server.attributes);
   const wrong = flagOf('redis', { ...server.attributes, password: 'not-the-right-secret' });

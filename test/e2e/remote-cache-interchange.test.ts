@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { contextOf, type TestContext } from '../fixtures/context.ts';
-import { buildDir, TestDaemon, unableTo } from '../fixtures/daemon.ts';
+import { buildDir, TestDaemon, UNHURRIED, unableTo } from '../fixtures/daemon.ts';
 
 const skip = unableTo('buildctl', 'runc', 'mount');
 const GOLDEN = join(import.meta.dirname, '..', 'golden', 'remote-cache');
@@ -30,7 +30,7 @@ const manifestOf = (layout: string): { readonly config: { readonly digest: strin
 
 test('a cache of buildkitd is found whole, and written again it is the same cache, byte for byte', { skip }, async () => {
   await using context = await project();
-  await using daemon = await TestDaemon.start();
+  await using daemon = await TestDaemon.start({ toml: UNHURRIED });
   const out = mkdtempSync(join(tmpdir(), 'cooper-cache-'));
   try {
     const from = join(GOLDEN, 'buildkit-max');

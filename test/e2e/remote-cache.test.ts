@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BuildxRig, executedSteps } from '../fixtures/buildx.ts';
 import { contextOf } from '../fixtures/context.ts';
-import { buildctl, buildDir, run, TestDaemon, unableTo } from '../fixtures/daemon.ts';
+import { buildctl, buildDir, run, TestDaemon, UNHURRIED, unableTo } from '../fixtures/daemon.ts';
 import { FaultProxy } from '../fixtures/fault-proxy.ts';
 import { busyboxRootfs, pushImage } from '../fixtures/images.ts';
 import { startRegistry, type TestRegistry } from '../fixtures/registry.ts';
@@ -69,7 +69,7 @@ for (const [what, flags] of [
     const ref = `${registry.host}/cache:${what.replaceAll(' ', '-')}`;
     const metadata = join(context.dir, '..', `${context.dir.split('/').at(-1)}.json`);
     {
-      await using first = await TestDaemon.start();
+      await using first = await TestDaemon.start({ toml: UNHURRIED });
       const shown = await build(first, context.dir, [
         '--export-cache',
         `type=registry,ref=${ref},mode=max${flags}`,
@@ -81,7 +81,7 @@ for (const [what, flags] of [
       rmSync(metadata);
       assert.ok((await sample(first, 'cooper_cache_remote_bytes_total{backend="registry",op="upload"}')) > 20_000);
     }
-    await using second = await TestDaemon.start();
+    await using second = await TestDaemon.start({ toml: UNHURRIED });
     const out = mkdtempSync(join(tmpdir(), 'cooper-out-'));
     try {
       const shown = await build(second, context.dir, [
@@ -111,14 +111,14 @@ test('a folder of the client and an image with inline cache each serve a daemon 
   const image = `${registry.host}/app:inline`;
   try {
     {
-      await using first = await TestDaemon.start();
+      await using first = await TestDaemon.start({ toml: UNHURRIED });
       const folderFlags = ['--export-cache', `type=local,dest=${folder},mode=max`];
       const inlineFlags = ['--export-cache', 'type=inline', '--output', `type=image,name=${image},push=true`];
       const shown = await build(first, context.dir, [...folderFlags, ...inlineFlags]);
       assert.match(shown, /exporting cache to client directory/);
       assert.match(shown, /preparing layers for inline cache/);
     }
-    await using second = await TestDaemon.start();
+    await using second = await TestDaemon.start({ toml: UNHURRIED });
     assert.deepEqual(steps(await build(second, context.dir, ['--import-cache', `type=local,src=${folder}`])), ALL);
     await buildctl(second, ['prune', '--all']);
     assert.deepEqual(steps(await build(second, context.dir, ['--import-cache', `type=registry,ref=${image}`])), ALL);
@@ -132,7 +132,7 @@ test('of several caches each gives what it has, and one that is not there is no 
   timeout: 120_000,
 }, async () => {
   await using context = await project();
-  await using daemon = await TestDaemon.start();
+  await using daemon = await TestDaemon.start({ toml: UNHURRIED });
   const [first, second] = ['one', 'two'].map((name) => `type=registry,ref=${registry.host}/several:${name}`);
   await build(daemon, context.dir, ['--opt', 'target=tools', '--export-cache', `${first},mode=max`]);
   await buildctl(daemon, ['prune', '--all']);
@@ -156,7 +156,7 @@ test('a build that names no cache uses those of the configuration, and two daemo
 }, async () => {
   await using context = await project();
   const folder = tempDir();
-  const toml = `[[cache.blob]]\ntype = "filesystem"\npath = "${folder}"\n`;
+  const toml = `${UNHURRIED}[[cache.blob]]\ntype = "filesystem"\npath = "${folder}"\n`;
   try {
     {
       await using first = await TestDaemon.start({ toml });
@@ -209,7 +209,7 @@ test('buildx and cooper write and read caches too', {
 
 test('a dead cache costs the first build little and the next nothing, and both say so', { skip, timeout: 120_000 }, async () => {
   await using context = await project();
-  await using daemon = await TestDaemon.start();
+  await using daemon = await TestDaemon.start({ toml: UNHURRIED });
   await using proxy = await FaultProxy.start(registry.host);
   await proxy.set({ kind: 'refuse' });
   const flag = `type=registry,ref=${proxy.address}/dead:cache`;
@@ -224,7 +224,7 @@ test('a dead cache costs the first build little and the next nothing, and both s
 
 test('an export that failed is tried again after its build, until the cache is back', { skip, timeout: 120_000 }, async () => {
   await using context = await project();
-  await using daemon = await TestDaemon.start();
+  await using daemon = await TestDaemon.start({ toml: UNHURRIED });
   await using proxy = await FaultProxy.start(registry.host);
   await proxy.set({ kind: 'status', status: 503 });
   const shown = await build(daemon, context.dir, ['--export-cache', `type=registry,ref=${proxy.address}/late:cache,mode=max`]);
@@ -232,7 +232,7 @@ test('an export that failed is tried again after its build, until the cache is b
   await buildctl(daemon, ['prune', '--all']);
   await proxy.set({ kind: 'none' });
   await proxy.request(({ method, path }) => method === 'PUT' && path.endsWith('/manifests/cache'));
-  await using second = await TestDaemon.start();
+  await using second = await TestDaemon.start({ toml: UNHURRIED });
   assert.deepEqual(
     steps(await build(second, context.dir, ['--import-cache', `type=registry,ref=${proxy.address}/late:cache`])),
     ALL,
@@ -249,7 +249,7 @@ test('kill -9 during an export leaves a daemon that builds, and a cache that is 
   const flag = `type=registry,ref=${proxy.address}/killed:cache,mode=max`;
   try {
     {
-      await using daemon = await TestDaemon.start({ root });
+      await using daemon = await TestDaemon.start({ root, toml: UNHURRIED });
       await proxy.set({ kind: 'silent' }, ({ method, path }) => method === 'PUT' && path.includes('/manifests/'));
       const lastWrite = proxy.request(({ method, path }) => method === 'PUT' && path.includes('/manifests/'));
       const building = buildDir(daemon, context.dir, ['--export-cache', flag]);
@@ -258,7 +258,7 @@ test('kill -9 during an export leaves a daemon that builds, and a cache that is 
       assert.notEqual((await building).status, 0);
     }
     await proxy.set({ kind: 'none' });
-    await using daemon = await TestDaemon.start({ root });
+    await using daemon = await TestDaemon.start({ root, toml: UNHURRIED });
     const again = await build(daemon, context.dir, [
       '--import-cache',
       `type=registry,ref=${proxy.address}/killed:cache`,

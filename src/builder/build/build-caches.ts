@@ -1,14 +1,15 @@
 /**
  * The remote caches of one build: those it looks into are read while the frontend works, those it writes are written when its results
- * are there. Both are steps that clients see. What goes wrong is a warning of the step, never the end of the build, unless the user
+ * are there. Steps wait a moment for those that are read, then go on; what arrives later is used from then on (ADR 13). Both are steps that clients see. What goes wrong is a warning of the step, never the end of the build, unless the user
  * wrote `ignore-error=false`.
  */
 import { deadline } from '../../core/abort.ts';
 import type { VertexDigest } from '../../core/digest.ts';
-import { BuildError } from '../../core/errors.ts';
+import { BuildError, cancelled } from '../../core/errors.ts';
 import type { CacheRecords } from '../cache/remote/export.ts';
+import type { LateCache } from '../cache/remote/import.ts';
 import type { CacheEntry, CacheExport, CacheImport, RemoteCaches } from '../cache/remote/remote-caches.ts';
-import type { RemoteCache } from '../solver/ports.ts';
+import type { RemoteCache, StepProgress } from '../solver/ports.ts';
 import { internalStep, type StepScope } from './internal-step.ts';
 
 export interface BuildCachesOptions {
@@ -27,7 +28,8 @@ export class BuildCaches implements AsyncDisposable {
   readonly #exports: readonly CacheExport[];
   /** `type=inline`: goes out with the image. */
   readonly hasInline: boolean;
-  readonly #imports = new Map<string, Promise<void>>();
+  readonly #imports = new Map<string, { readonly ended: Promise<void>; readonly waited: Promise<void> }>();
+  readonly #ended = new AbortController();
   readonly #opened: CacheImport[] = [];
   readonly #warnings: string[] = [];
 
@@ -51,19 +53,21 @@ export class BuildCaches implements AsyncDisposable {
     for (const entry of entries) {
       const key = JSON.stringify([entry.type, ...[...entry.attributes].sort()]);
       if (this.#imports.has(key)) continue;
-      const work = this.#import(entry, key);
-      work.catch(() => undefined); // `ready` tells
-      this.#imports.set(key, work);
+      const { promise: waited, resolve, reject } = Promise.withResolvers<void>();
+      waited.catch(() => undefined); // `ready` tells
+      const ended = this.#import(entry, key, resolve).then(resolve, reject);
+      this.#imports.set(key, { ended, waited });
     }
   }
 
-  /** Resolves when every cache named so far was read or given up. Rejects only when the build is cancelled. */
+  /** Resolves when every cache named so far was read, given up or waited for long enough. Rejects only when the build is cancelled. */
   async ready(): Promise<void> {
-    if (this.#imports.size > 0) await Promise.all(this.#imports.values());
+    if (this.#imports.size > 0) await Promise.all([...this.#imports.values()].map(({ waited }) => waited));
   }
 
   /** Writes all caches at once. What the client is told of them. */
   async export(records: () => CacheRecords): Promise<ReadonlyMap<string, string>> {
+    await this.#endImports();
     if (this.#exports.length === 0) return this.#response([]);
     const found = records();
     const responses = await Promise.all(this.#exports.map((target, index) => this.#export(target, index, found)));
@@ -71,28 +75,55 @@ export class BuildCaches implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled(this.#imports.values());
+    await this.#endImports();
     await Promise.allSettled([...this.#opened, ...this.#exports].map((part) => part[Symbol.asyncDispose]()));
   }
 
-  async #import(entry: CacheEntry, key: string): Promise<void> {
+  /** No step is left that could use what has not come yet. */
+  async #endImports(): Promise<void> {
+    this.#ended.abort(cancelled('the build has what it needs'));
+    await Promise.all([...this.#imports.values()].map(({ ended }) => ended));
+  }
+
+  async #import(entry: CacheEntry, key: string, goOn: () => void): Promise<void> {
     const { caches, scope, sessions, signal, sessionId } = this.#options;
     const name = `importing cache manifest from ${caches.importTitle(entry)}`;
     await internalStep(scope, { name, op: 'internal', identity: `${sessionId} import ${key}` }, async (progress, step) => {
       using limit = deadline('reading the caches of one build', caches.limits.lookupMs);
+      const ended = this.#ended.signal;
+      let late: LateCache | undefined;
+      let source: CacheImport | undefined;
+      let timer: NodeJS.Timeout | undefined;
       try {
-        const source = caches.openImport(entry, sessions);
-        this.#opened.push(source);
-        const cache = await source.read(AbortSignal.any([signal, limit.signal]));
+        const opened = caches.openImport(entry, sessions);
+        source = opened;
+        this.#opened.push(opened);
+        timer = setTimeout(() => {
+          late = this.#goOnWithout(opened, step, progress);
+          goOn();
+        }, opened.patienceMs);
+        const cache = await opened.read(AbortSignal.any([signal, limit.signal, ended]));
+        if (late !== undefined) late.failure = undefined; // what the cache says takes its place
         this.#options.addCaches([cache]);
-        if (cache.failure !== undefined) this.#warn(step, `built without cache ${cache.label}: ${cache.failure}`);
-        else progress.status(`${cache.records} records`).done();
+        if (cache.failure === undefined) progress.status(`${cache.records} records`).done();
+        else if (late === undefined) this.#warn(step, `built without cache ${cache.label}: ${cache.failure}`);
       } catch (thrown) {
         const error = BuildError.from(thrown);
         if (signal.aborted) throw error;
-        this.#warn(step, `built without cache ${entry.type}: ${error.message}`);
+        if (late !== undefined) source?.abandon();
+        else if (!ended.aborted) this.#warn(step, `built without cache ${entry.type}: ${error.message}`);
+      } finally {
+        clearTimeout(timer);
       }
     });
+  }
+
+  #goOnWithout(source: CacheImport, step: VertexDigest, progress: StepProgress): LateCache {
+    const late = source.overdue();
+    progress.status('going on without it').done();
+    this.#warn(step, `built without cache ${late.label}: ${late.failure}; what comes later is used from then on`);
+    this.#options.addCaches([late]);
+    return late;
   }
 
   async #export(target: CacheExport, index: number, records: CacheRecords): Promise<ReadonlyMap<string, string>> {

@@ -117,6 +117,13 @@ export class EdgeState implements EdgeHandle, Machine {
     this.#services.queue.push(this);
   }
 
+  /** A remote cache came late. The names it knows are learnt also for what was made meanwhile, because others stand on that. */
+  relearn(): void {
+    const { ignoreCache, released, maps } = this.vertex;
+    if (this.#inputs !== undefined && !ignoreCache && !released && maps.length > 0) this.#learnKeys();
+    this.wake();
+  }
+
   reset(): void {
     if (this.#outcome?.type !== 'failed') return;
     this.#outcome = undefined;
@@ -519,6 +526,7 @@ class Input implements Demand {
   #level: Level = LEVEL.NONE;
   #probedKeys = 0;
   #probedContent = false;
+  #probedCaches = 0;
 
   constructor(owner: EdgeState, at: number, target: EdgeState) {
     this.#owner = owner;
@@ -545,6 +553,7 @@ class Input implements Demand {
   probe(index: CacheIndex, caches: readonly RemoteCache[], of: OpOutput): boolean {
     const map = this.#owner.vertex.maps[0]?.inputs[this.at];
     let changed = false;
+    if (caches.length > this.#probedCaches) this.#probeAgain(caches.length); // one was late, or another build joined
     const link = linkOf(of, this.at, map?.selector);
     for (; this.#probedKeys < this.target.keys.length; this.#probedKeys += 1) {
       const from = this.target.keys[this.#probedKeys] ?? '';
@@ -559,6 +568,12 @@ class Input implements Demand {
         for (const key of known.linked(contentKey, linkOf(of, this.at, undefined))) this.candidates.add(key);
     }
     return changed;
+  }
+
+  #probeAgain(caches: number): void {
+    this.#probedCaches = caches;
+    this.#probedKeys = 0;
+    this.#probedContent = false;
   }
 }
 

@@ -134,7 +134,7 @@ export interface StoredResult {
 export const REMOTE = 'remote:';
 
 /**
- * A cache outside the daemon that a build asked to be looked up, read before the build's graph is loaded. Answers from memory.
+ * A cache outside the daemon that a build asked to be looked up. Answers from memory; one that is late is added when it is there.
  * Its keys (`REMOTE`) mean something to it alone; names of roots and of content mean the same everywhere.
  */
 export interface RemoteCache {

@@ -215,9 +215,13 @@ export class Job implements AsyncDisposable {
     if (!this.#sessions.includes(id)) this.#sessions.push(id);
   }
 
-  /** Remote caches that steps of this build are looked up in, besides the daemon's own; before the graph is built. */
+  /**
+   * Remote caches that steps of this build are looked up in, besides the daemon's own. One that comes late is used by steps that did not
+   * begin to run yet; what runs goes on.
+   */
   addCaches(caches: readonly RemoteCache[]): void {
     this.#caches.push(...caches);
+    for (const state of [...this.#held].reverse()) for (const edge of state.edges.values()) edge.relearn(); // inputs first
   }
 
   /** Every key below edges of loaded graphs, with what is known to be stored under it: what a cache export writes (key-records.ts). */

@@ -34,6 +34,8 @@ export interface EdgeHandle {
   wake(): void;
   /** Forgets a failure. */
   reset(): void;
+  /** Names of a cache that came late are learnt. */
+  relearn(): void;
 }
 export interface VertexInput {
   readonly state: VertexState;

@@ -209,6 +209,12 @@ export const SETTINGS: readonly Setting[] = [
   live('cooper.cache.lookup-budget', 'duration', 'Longest time one build spends on reading remote caches, all together.', {
     default: '10s',
   }),
+  live(
+    'cooper.cache.patience',
+    'duration',
+    'How long steps wait for a remote cache to be read before they are looked up without it; it is used as soon as it is there. For a cache that lately took longer, three times that.',
+    { default: '900ms' },
+  ),
   live('cooper.cache.answer-timeout', 'duration', 'Longest wait for a small answer of a remote cache.', { default: '5s' }),
   live(
     'cooper.cache.transfer-timeout',

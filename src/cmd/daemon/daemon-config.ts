@@ -68,6 +68,7 @@ export interface RemoteCacheConfig {
   /** Caches of builds that name none. */
   readonly entries: readonly CacheEntry[];
   readonly lookupMs: number;
+  readonly patienceMs: number;
   readonly retryExportMs: number;
   readonly answerMs: number;
   readonly transferMs: number;
@@ -166,6 +167,7 @@ function cachesOf(values: Values): RemoteCacheConfig {
   return {
     entries: [...blobs, ...registries],
     lookupMs: ms('cooper.cache.lookup-budget', DEFAULT_LIMITS.lookupMs),
+    patienceMs: ms('cooper.cache.patience', DEFAULT_LIMITS.patienceMs),
     retryExportMs: ms('cooper.cache.export-retry', DEFAULT_LIMITS.retryExportMs),
     answerMs: ms('cooper.cache.answer-timeout', DEFAULT_LIMITS.policy.answerMs),
     transferMs: ms('cooper.cache.transfer-timeout', DEFAULT_LIMITS.policy.silenceMs),

@@ -42,7 +42,7 @@ export function openRemoteCaches(config: Pick<DaemonConfig, 'registries' | 'cach
     localBackend(sessions),
   ];
   const backends = (type: string): StoreBackend | undefined => own.find(({ name }) => name === type) ?? findStoreBackend(type);
-  const { entries, lookupMs, retryExportMs, answerMs, transferMs } = config.caches;
+  const { entries, lookupMs, patienceMs, retryExportMs, answerMs, transferMs } = config.caches;
   const policy = { ...DEFAULT_POLICY, answerMs, silenceMs: transferMs, slowAfterMs: transferMs };
   return new RemoteCaches({
     clock,
@@ -52,7 +52,7 @@ export function openRemoteCaches(config: Pick<DaemonConfig, 'registries' | 'cach
     backends,
     defaults: { entries, backends: (type) => (type === folderBackend.name ? folderBackend : undefined) },
     store: { nowMs: Date.now, userAgent: `cooper/${VERSION}`, env: process.env },
-    limits: { policy, lookupMs, retryExportMs },
+    limits: { policy, lookupMs, patienceMs, retryExportMs },
   });
 }
 

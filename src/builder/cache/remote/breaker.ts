@@ -40,6 +40,8 @@ export class Breaker {
   #openSinceNs: bigint | undefined;
   #why = '';
   #answeredAtNs: bigint | undefined;
+  #importMs = 0;
+  #isOverdue = false;
   #trial: PromiseWithResolvers<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #connecting: Promise<BuildError | undefined> | undefined;
@@ -82,9 +84,28 @@ export class Breaker {
     throw this.#refusal();
   }
 
+  /**
+   * How long a build waits for the configurations of the place before it goes on without them: `leastMs`, or three times what they took
+   * lately. Not at all where somebody waited in vain and nothing was heard since.
+   */
+  patienceMs(leastMs: number): number {
+    return this.#isOverdue ? 0 : Math.max(leastMs, 3 * this.#importMs);
+  }
+
+  /** Configurations were read, all of one build in so many milliseconds. */
+  imported(tookMs: number): void {
+    this.#importMs = Math.max(tookMs, 0.8 * this.#importMs);
+  }
+
+  /** A build's patience ended. */
+  overdue(): void {
+    this.#isOverdue = true;
+  }
+
   /** The place answered, whatever it said. */
   succeeded(): void {
     this.#failures = 0;
+    this.#isOverdue = false;
     this.#answeredAtNs = this.#clock.nowNs();
     this.budget.success();
     if (this.#state === 'closed') return this.#endTrial();

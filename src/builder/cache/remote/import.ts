@@ -36,12 +36,37 @@ export async function importCache(deps: ImportDeps, store: GuardedStore, signal:
     const texts = await Promise.all(manifestNames.map((name) => store.readManifest(name, signal)));
     const configs = texts.filter((bytes) => bytes !== undefined).map(parseCacheConfig);
     observer.imported(backend, configs.length === 0 ? 'empty' : 'ok', seconds());
+    store.imported(seconds() * 1000);
     return new ImportedCache(deps, store, configs, undefined);
   } catch (thrown) {
     const error = BuildError.from(thrown);
     if (error.kind === 'cancelled') throw error;
     observer.imported(backend, error.kind, seconds());
     return new ImportedCache(deps, store, [], error);
+  }
+}
+
+/** Stands for a cache that is still waited for: what misses meanwhile is told to be for want of it. */
+export class LateCache implements RemoteCache {
+  readonly label: string;
+  readonly backend: string;
+  /** Until the cache itself has been added, or given up. */
+  failure: string | undefined;
+
+  constructor({ label, backend }: Pick<GuardedStore['store'], 'label' | 'backend'>, failure: string) {
+    this.label = label;
+    this.backend = backend;
+    this.failure = failure;
+  }
+
+  linked(): readonly string[] {
+    return [];
+  }
+  rootNames(): readonly CacheDigest[] {
+    return [];
+  }
+  results(): readonly RemoteResult[] {
+    return [];
   }
 }
 

@@ -150,3 +150,22 @@ test('a cancelled build tells nothing of the cache', async () => {
   await assert.rejects(reading, { kind: 'cancelled' });
   assert.equal(guarded().refusal, undefined);
 });
+
+test('patience: what a cache took lately, three times; none where somebody waited in vain, until it says something', async () => {
+  const { guarded, breakers } = rig(async () => bytes);
+  const place = guarded();
+  assert.equal(place.patienceMs(900), 900);
+  place.imported(2_000);
+  assert.equal(place.patienceMs(900), 6_000);
+  for (let n = 0; n < 20; n += 1) place.imported(10);
+  assert.equal(place.patienceMs(900), 900, 'it is forgotten in time');
+  place.overdue();
+  assert.equal(place.patienceMs(900), 0);
+  place.abandoned(new BuildError('timed-out', 'no answer'));
+  await assert.rejects(place.readManifest('a', never), /breaker open since .*no answer/);
+  while (place.refusal !== undefined) await delay(5);
+  assert.equal(place.patienceMs(900), 0, 'nor is the trial waited for');
+  await place.readManifest('a', never);
+  assert.equal(place.patienceMs(900), 900);
+  breakers[Symbol.dispose]();
+});

@@ -65,6 +65,21 @@ export class GuardedStore implements AsyncDisposable {
     return this.#breaker.refusal;
   }
 
+  /** See Breaker. */
+  patienceMs(leastMs: number): number {
+    return this.#breaker.patienceMs(leastMs);
+  }
+  imported(tookMs: number): void {
+    this.#breaker.imported(tookMs);
+  }
+  overdue(): void {
+    this.#breaker.overdue();
+  }
+  /** A read that nobody waits for any more was ended before there was an answer: as good as no answer. */
+  abandoned(error: BuildError): void {
+    this.#breaker.failed(error);
+  }
+
   readManifest(name: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
     return this.#tried('manifest-read', signal, (inner) => this.#answered(inner, (own) => this.store.readManifest(name, own)));
   }

@@ -12,7 +12,7 @@ import type { StepProgress } from '../../solver/ports.ts';
 import { type ExportOptions, parseExportOptions } from './attributes.ts';
 import { Breakers } from './breaker.ts';
 import { type CacheRecords, type PreparedExport, prepareExport, sendExport } from './export.ts';
-import { type ImportDeps, type ImportedCache, importCache } from './import.ts';
+import { type ImportDeps, type ImportedCache, importCache, LateCache } from './import.ts';
 import { DEFAULT_POLICY, GuardedStore, type PolicyLimits } from './policy.ts';
 import type { CacheObserver, StoreBackend, StoreDeps } from './ports.ts';
 import { Quarantine } from './quarantine.ts';
@@ -26,6 +26,8 @@ export interface RemoteCacheLimits {
   readonly policy: PolicyLimits;
   /** Time one build spends on reading caches, all of them together. */
   readonly lookupMs: number;
+  /** How much of it its steps wait for, of a cache that is not known to take longer. */
+  readonly patienceMs: number;
   /** How long a failed export is tried again after its build; 0: not at all. */
   readonly retryExportMs: number;
   /** First wait between two such tries; doubled each time. */
@@ -34,6 +36,7 @@ export interface RemoteCacheLimits {
 export const DEFAULT_LIMITS: RemoteCacheLimits = {
   policy: DEFAULT_POLICY,
   lookupMs: 10_000,
+  patienceMs: 900,
   retryExportMs: 300_000,
   retryExportDelayMs: 5_000,
 };
@@ -50,8 +53,14 @@ export interface RemoteCachesOptions {
   readonly limits?: Partial<RemoteCacheLimits>;
 }
 export interface CacheImport extends AsyncDisposable {
+  /** How long steps wait for `read` before they are looked up without it; what comes later is used from then on. */
+  readonly patienceMs: number;
   /** Rejects only with `cancelled`. */
   read(signal: AbortSignal): Promise<ImportedCache>;
+  /** Nobody waits any longer: nor does the next build. What stands in its place until it is there. */
+  overdue(): LateCache;
+  /** What was overdue is given up, the build having ended. */
+  abandon(): void;
 }
 export interface CacheExport extends AsyncDisposable {
   readonly title: string;
@@ -103,8 +112,16 @@ export class RemoteCaches implements AsyncDisposable {
     const backend = this.#find(entry);
     if (backend === undefined) throw new BuildError('unsupported', `unknown cache importer: ${entry.type}`);
     const store = this.#guarded(backend, entry, sessions);
+    const patienceMs = store.patienceMs(this.limits.patienceMs);
+    const late = (): string => `its answer took longer than ${Math.round(patienceMs)} ms`;
     return {
+      patienceMs,
       read: (signal) => importCache(this.#importDeps, store, signal),
+      overdue: () => {
+        store.overdue();
+        return new LateCache(store.store, late());
+      },
+      abandon: () => store.abandoned(new BuildError('timed-out', late())),
       [Symbol.asyncDispose]: async () => await store[Symbol.asyncDispose](),
     };
   }

@@ -1,0 +1,4 @@
+/** The fault matrix of remote caches (test/fixtures/cache-faults.ts) against an S3 server made by others. */
+import { faultMatrix } from '../fixtures/cache-fault-matrix.ts';
+
+faultMatrix('s3');
