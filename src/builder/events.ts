@@ -333,7 +333,14 @@ export interface ServiceEventSink {
 }
 
 /** What an administrator does to the daemon, or somebody to another's build. */
-export type AdminAct = 'prune' | 'drain' | 'config-reload' | 'slo-adjustment' | 'history-delete' | 'build-cancel';
+export type AdminAct =
+  | 'prune'
+  | 'drain'
+  | 'config-reload'
+  | 'slo-adjustment'
+  | 'history-delete'
+  | 'build-cancel'
+  | 'build-submit';
 /** A record for the audit log that belongs to no running build. */
 export interface AuditEntry {
   readonly type: AdminAct | 'denied';

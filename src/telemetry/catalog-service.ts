@@ -31,7 +31,7 @@ export const KNOWN_REGISTRIES = [
 ] as const;
 export const AUDIT_TYPES = [
   ...['secret', 'ssh', 'entitlement', 'secret-leak'],
-  ...['prune', 'drain', 'config-reload', 'slo-adjustment', 'history-delete', 'build-cancel'],
+  ...['prune', 'drain', 'config-reload', 'slo-adjustment', 'history-delete', 'build-cancel', 'build-submit'],
   'denied',
 ] as const;
 

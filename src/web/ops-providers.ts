@@ -13,6 +13,7 @@ import type {
   SloSeries,
   Status,
 } from './api/model.ts';
+import type { BuildOrder, SubmittedBuild } from './api/submit.ts';
 
 export interface ReadyCheck {
   readonly name: string;
@@ -74,6 +75,8 @@ export interface OpsWrites {
   /** Runs the policies now; resolves with what the run did. */
   readonly collect?: (signal: AbortSignal) => Promise<GcRun>;
   readonly prune?: (order: PruneOrder, signal: AbortSignal) => Promise<{ readonly removed: number; readonly bytes: number }>;
+  /** Resolves when the build was handed to the builder. Rejects with a Refusal when there are too many or it is too large. */
+  readonly submit?: (order: BuildOrder, signal: AbortSignal) => Promise<SubmittedBuild>;
   /** Takes no new builds from now on; those that run go on. */
   readonly drain?: () => void;
 }

@@ -37,8 +37,9 @@ export async function openOpsServer(options: OpsServerOptions, providers: OpsPro
   const { default: express } = await import('express');
   const tokens = options.tokenFile === undefined ? undefined : new Tokens(options.tokenFile);
   const api = new LazyApi(providers, tokens);
+  // A large upload takes its time: reading a body is bounded where it is read, by size and by how long nothing comes.
   const server = createServer(
-    { requestTimeout: 30_000, headersTimeout: 10_000, keepAliveTimeout: 75_000 },
+    { requestTimeout: 3_600_000, headersTimeout: 10_000, keepAliveTimeout: 75_000 },
     application(express(), options, providers, api),
   );
   server.maxConnections = 256;

@@ -22,7 +22,10 @@ export interface ClientBuild {
   readonly services: readonly Service[];
   /** Names the directory across builds, so that the daemon transfers only what changed. */
   readonly sharedKey: string;
-  readonly display: Display;
+  /** Left out: nobody looks, and nothing is asked for. */
+  readonly display?: Display;
+  /** The name of the build; a random one unless given. */
+  readonly ref?: string;
   /** W3C traceparent of the caller (TRACEPARENT), if it has one. */
   readonly traceparent?: string | undefined;
   /** Not admitted like a user's build, not recorded, not counted. */
@@ -38,13 +41,13 @@ export interface ClientBuildResult {
 
 /** Rejects with the daemon's error; its detail carries the place in the Dockerfile. The display is ended either way. */
 export async function build(client: RpcClient, request: ClientBuild): Promise<ClientBuildResult> {
-  const ref = randomId();
+  const ref = request.ref ?? randomId();
   await using session = openClientSession(client, {
     services: request.services,
     sharedKey: request.sharedKey,
     clock: systemClock(),
   });
-  const status = showStatus(client, ref, request.display);
+  const status = request.display === undefined ? Promise.resolve() : showStatus(client, ref, request.display);
   try {
     const solve = {
       Ref: ref,
@@ -73,7 +76,7 @@ export async function build(client: RpcClient, request: ClientBuild): Promise<Cl
     return { ref, response: new Map(Object.entries(ExporterResponse)) };
   } finally {
     await status.catch(() => {}); // the solve says what went wrong; without progress there is nothing to add
-    request.display.end();
+    request.display?.end();
   }
 }
 

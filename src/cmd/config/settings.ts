@@ -269,6 +269,24 @@ export const SETTINGS: readonly Setting[] = [
     'File with bearer tokens, one `TOKEN` or `NAME TOKEN` a line, that allow the write calls of the ops API. Without it the port is read-only.',
     { env: 'COOPER_OPS_TOKEN_FILE' },
   ),
+  live(
+    'cooper.submit.max-builds',
+    'integer',
+    'Builds that come over HTTP (POST /api/v1/builds), at once; more are refused with 429.',
+    {
+      default: '64',
+      min: 1,
+      max: 10_000,
+    },
+  ),
+  live('cooper.submit.max-per-minute', 'integer', 'Builds over HTTP that one token may start in a minute.', {
+    default: '600',
+    min: 1,
+    max: 100_000,
+  }),
+  live('cooper.submit.max-context', 'size', 'Context of a build over HTTP: the upload as it is sent, and its files unpacked.', {
+    default: '2GB',
+  }),
   live('cooper.admission.max-builds', 'integer', 'Builds at once; others wait in line.', { default: '256', min: 1, max: 10_000 }),
   live('cooper.admission.max-queued', 'integer', 'Builds that may wait; above that new ones are refused with a retry hint.', {
     default: '1024',

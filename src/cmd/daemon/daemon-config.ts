@@ -16,6 +16,7 @@ import type { CanaryConfig } from './canary.ts';
 import { defaultCache } from './default-cache.ts';
 import { bytesOf, type GcConfig, gcConfig } from './gc-config.ts';
 import type { OwnAlertsConfig } from './own-alerts.ts';
+import type { SubmitLimits } from './submit/submit-limits.ts';
 import type { WarmConfig } from './warm-schedule.ts';
 
 export interface DaemonConfig {
@@ -46,6 +47,8 @@ export interface DaemonConfig {
   readonly registries: Readonly<Record<string, RegistryHostConfig>>;
   readonly registryConcurrency: number;
   readonly caches: RemoteCacheConfig;
+  /** Builds over HTTP. */
+  readonly submit: SubmitLimits;
   readonly admission: { readonly maxBuilds: number; readonly maxQueued: number };
   readonly otlpEndpoint: string | undefined;
   readonly alerts: OwnAlertsConfig;
@@ -127,6 +130,12 @@ export function daemonConfig(values: Values, defaults: Defaults, diskSizeOf: Dis
     registryConcurrency: number('system.maxRegistryConcurrency', 4),
     caches: cachesOf(values),
     admission: { maxBuilds: number('cooper.admission.max-builds', 256), maxQueued: number('cooper.admission.max-queued', 1024) },
+    submit: {
+      maxBuilds: number('cooper.submit.max-builds', 64),
+      perMinute: number('cooper.submit.max-per-minute', 600),
+      maxContextBytes:
+        bytesOf(values.get('cooper.submit.max-context') as DiskSpace | undefined, diskSizeOf(root)) ?? 2_000_000_000,
+    },
     otlpEndpoint: text('cooper.otlp.endpoint'),
     alerts: alertsOf(values),
     maxLogBytes: bytesOf(values.get('cooper.log.max-build-bytes') as DiskSpace | undefined, diskSizeOf(root)) ?? 64 * 1024 * 1024,

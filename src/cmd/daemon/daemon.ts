@@ -79,6 +79,7 @@ import { openRemoteCaches } from './remote-caches.ts';
 import { reproduceService } from './reproduce-service.ts';
 import { startSelfChecks } from './self-checks.ts';
 import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
+import { openSubmissions } from './submit/open-submissions.ts';
 import { scheduleWarmUp } from './warm-schedule.ts';
 
 export interface Daemon extends AsyncDisposable {
@@ -277,6 +278,7 @@ export async function startDaemon(
         [
           telemetry.sink,
           { emit: (event) => garbage.sink.emit(event) },
+          { emit: (event) => submissions.emit(event) },
           afterEachBuild((build) => {
             memory.touch();
             selfChecks.afterBuild(build);
@@ -418,6 +420,7 @@ export async function startDaemon(
       onRemoved: (id) => index.removed(id),
     }),
   );
+  const submissions = stack.use(openSubmissions({ config, tempDir, clock, pool, builder, server: () => server }));
   const opsParts: OpsParts = {
     version: VERSION,
     ...{ clock, addresses, builder, history, accounts, content, snapshots, telemetry, slo, admission, cacheBytes },
@@ -431,6 +434,7 @@ export async function startDaemon(
     sessions: () => sessions.active,
     unknownKeys: warnings.unknownKeys,
     ready: () => [{ name: 'accepting builds', ok: !draining.signal.aborted }, ...selfChecks.ready()],
+    submit: (order, signal) => submissions.submit(order, signal),
     drain: () => {
       admission.drain();
       draining.abort();

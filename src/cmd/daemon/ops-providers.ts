@@ -39,6 +39,7 @@ export interface OpsParts extends Omit<BuildParts, 'traceIdOf'>, CacheParts {
   readonly cacheBytes: () => number;
   readonly unknownKeys: number;
   readonly ready: () => readonly ReadyCheck[];
+  readonly submit: NonNullable<OpsWrites['submit']>;
   readonly drain: () => void;
   readonly used: () => void;
   readonly onError: (error: unknown) => void;
@@ -132,12 +133,13 @@ async function spansOf({ telemetry, history, content }: OpsParts, ref: string): 
   return trace && readGoSpanStubs(await content.readAll(parseDigest(trace.digest), MAX_TRACE_BYTES));
 }
 
-function writesOf({ builder, gc, drain }: OpsParts): OpsWrites {
+function writesOf({ builder, gc, submit, drain }: OpsParts): OpsWrites {
   return {
     cancelBuild: (ref, reason) =>
       builder.cancel(ref, new BuildError('cancelled', `context canceled: by an operator${reason === '' ? '' : `: ${reason}`}`)),
     collect: (signal) => collect(gc, signal),
     prune: (order, signal) => prune(gc, order, signal),
+    submit,
     drain,
   };
 }
@@ -146,6 +148,7 @@ const ACTS: Readonly<Record<string, AdminAct>> = {
   'gc.run': 'prune',
   'cache.prune': 'prune',
   'build.cancel': 'build-cancel',
+  'build.submit': 'build-submit',
   drain: 'drain',
 };
 

@@ -9,7 +9,7 @@ const STALLED_MS = 10_000;
 const BATCH = 200;
 
 /** False when the client has stopped reading, and is gone. */
-async function readsOn(response: ServerResponse, signal: AbortSignal): Promise<boolean> {
+export async function readsOn(response: ServerResponse, signal: AbortSignal): Promise<boolean> {
   if (!response.writableNeedDrain) return !response.destroyed;
   try {
     await abortable(once(response, 'drain'), AbortSignal.any([signal, AbortSignal.timeout(STALLED_MS)]));

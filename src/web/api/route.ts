@@ -19,6 +19,8 @@ export interface Call {
   readonly request: Request;
   readonly response: Response;
   readonly signal: AbortSignal;
+  /** Name beside the caller's token; empty for calls that need none. */
+  readonly actor: string;
 }
 
 export interface Route {
@@ -34,6 +36,8 @@ export interface Route {
   readonly answer: z.ZodType | string;
   /** Present: the call changes something, needs a token and is reported under this name. */
   readonly act: string | undefined;
+  /** Says of a request that its body is not JSON and is read by the handler. */
+  readonly isUpload: ((request: Request) => boolean) | undefined;
   /** Returns the JSON answer; a route whose answer is text sends it itself. */
   readonly handle: (input: Input, context: ApiContext, call: Call) => unknown;
 }
@@ -56,6 +60,7 @@ export function route<P extends z.ZodObject = None, Q extends z.ZodObject = None
   readonly body?: B;
   readonly answer: z.ZodType | string;
   readonly act?: string;
+  readonly isUpload?: (request: Request) => boolean;
   readonly handle: (
     input: { readonly params: z.infer<P>; readonly query: z.infer<Q>; readonly body: z.infer<B> },
     context: ApiContext,
@@ -71,6 +76,7 @@ export function route<P extends z.ZodObject = None, Q extends z.ZodObject = None
     body: spec.body ?? NONE,
     answer: spec.answer,
     act: spec.act,
+    isUpload: spec.isUpload,
     handle: spec.handle as unknown as Route['handle'],
   };
 }

@@ -20,6 +20,7 @@ export interface Api extends Disposable {
 }
 
 const MAX_BODY_BYTES = 64 * 1024;
+const STALLED_BODY_MS = 10_000;
 
 export function createApi(providers: OpsProviders, tokens: Tokens | undefined): Api {
   const steps = new StepCache(async (ref) => {
@@ -44,7 +45,7 @@ async function handle(request: Request, response: Response, context: ApiContext)
     gone.abort(new BuildError('cancelled', 'the caller went away'));
     context.providers.used();
   });
-  const call: Call = { request, response, signal: gone.signal };
+  const call: Call = { request, response, signal: gone.signal, actor: '' };
   if (route.act !== undefined) return await write(route, route.act, params, context, call);
   if (request.method === 'HEAD' && typeof route.answer === 'string') return void response.end(); // would never end otherwise
   const answer = await route.handle({ params, query: parse(route.query, queryOf(request), 'query'), body: {} }, context, call);
@@ -134,11 +135,11 @@ async function write(
     const input = {
       params,
       query: parse(route.query, queryOf(request), 'query'),
-      body: parse(route.body, await bodyOf(request), 'body'),
+      body: parse(route.body, route.isUpload?.(request) === true ? {} : await bodyOf(request), 'body'),
     };
-    const answer = await route.handle(input, context, call);
+    const answer = await route.handle(input, context, { ...call, actor });
     report('done');
-    response.json(answer);
+    if (!response.headersSent) response.json(answer);
   } catch (thrown) {
     const { message } = BuildError.from(thrown);
     report(thrown instanceof Refusal && thrown.kind === 'denied' ? 'denied' : 'failed', message);
@@ -148,6 +149,7 @@ async function write(
 
 /** A JSON object; nothing at all is an empty one. */
 async function bodyOf(request: Request): Promise<unknown> {
+  request.setTimeout(STALLED_BODY_MS, () => request.destroy());
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
@@ -156,6 +158,7 @@ async function bodyOf(request: Request): Promise<unknown> {
       throw new Refusal(413, 'invalid-input', `body: larger than ${MAX_BODY_BYTES} bytes`, {}, { connection: 'close' });
     chunks.push(chunk);
   }
+  request.setTimeout(0);
   if (size === 0) return {};
   if (!/^application\/json\b/i.test(request.headers['content-type'] ?? ''))
     throw new Refusal(415, 'invalid-input', 'body: not JSON', { hint: 'send it with content-type: application/json' });

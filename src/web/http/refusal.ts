@@ -30,17 +30,19 @@ const HTTP_STATUS: Partial<Record<ErrorKind, number>> = {
   unavailable: 503,
 };
 
+export const statusOf = (error: BuildError): number =>
+  error instanceof Refusal ? error.status : (HTTP_STATUS[error.kind] ?? 500);
+
 /** Errors of ours are reported and shown without their inside; errors of the caller are only shown. */
 export function sendError(thrown: unknown, response: Response, onError: (error: unknown) => void): void {
   const isBadUrl = thrown instanceof URIError || (thrown as { status?: number }).status === 400;
   const isOurs = thrown instanceof BuildError;
   const error = isBadUrl && !isOurs ? new BuildError('invalid-input', 'the path cannot be decoded') : BuildError.from(thrown);
-  if (ERROR_KINDS[error.kind].fault !== 'user') onError(thrown);
+  if (ERROR_KINDS[error.kind].fault !== 'user' && !(error instanceof Refusal)) onError(thrown);
   if (response.headersSent) return void response.destroy();
   const message = error.kind === 'internal' ? "internal error; the daemon's log has the details" : error.message;
   const { hint, retryAfterS } = error.detail;
   if (retryAfterS !== undefined) response.setHeader('retry-after', String(retryAfterS));
-  const status = error instanceof Refusal ? error.status : (HTTP_STATUS[error.kind] ?? 500);
   if (error instanceof Refusal) for (const [name, value] of Object.entries(error.headers)) response.setHeader(name, value);
-  response.status(status).json({ error: { kind: error.kind, message, ...(hint !== undefined && { hint }) } });
+  response.status(statusOf(error)).json({ error: { kind: error.kind, message, ...(hint !== undefined && { hint }) } });
 }
