@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -69,6 +69,26 @@ test('on a machine that can run the daemon, with nothing planted, there is no er
     assert.ok(severity === 'ok' || severity === 'info' || fix !== undefined, `${id} has no fix`);
   }
   assert.deepEqual(readdirSync(state.root), [], 'it leaves nothing behind');
+});
+
+/** A user without rights, who must be able to read this program. */
+const NOBODY = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+const skipNobody =
+  skipRoot ||
+  (spawnSync('setpriv', [...NOBODY, process.execPath, '--check', MAIN]).status === 0
+    ? false
+    : 'another user cannot read this folder');
+test('without root it looks at what a daemon without root needs, and leaves nothing behind', { skip: skipNobody }, async () => {
+  await using state = await stopped();
+  for (const path of [state.dir, state.root]) chownSync(path, 65534, 65534);
+  const { stdout, stderr } = await run('setpriv', [...NOBODY, process.execPath, MAIN, 'doctor', '--json', ...state.args], {
+    env: { HOME: state.dir, DOCKER_BUILDKIT: '' },
+  });
+  const { findings } = JSON.parse(stdout || stderr) as Diagnosis;
+  const ids = findings.map(({ id }) => id);
+  for (const id of ['host.user-namespaces', 'host.subordinate-ids', 'host.overlay', 'host.runtime', 'state.rights'])
+    assert.ok(ids.includes(id), `${id} is not in ${ids.join(', ')}`);
+  assert.deepEqual([ids.filter((id) => id.startsWith('doctor.')), readdirSync(state.root)], [[], []]);
 });
 
 test('a daemon that should run and does not is an error; the text says what to do', async () => {
@@ -250,6 +270,16 @@ test('a registry of the configuration that cannot be reached is an error, one wi
   );
   assert.match(named('host.clock').evidence, /this clock is 36\d\d s ahead of 127\.0\.0\.1/);
   assert.deepEqual([named('host.clock').severity, status], ['error', 1]);
+});
+
+test('credentials in addresses of caches and collectors are not shown', async () => {
+  await using state = await stopped(
+    '[[cache.registry]]\ntype = "redis"\nredis-addr = "redis://user:geheim@127.0.0.1:1"\n[cooper.otlp]\nendpoint = "http://user:geheim@127.0.0.1:1"\n',
+  );
+  const { findings, named } = await doctor(state.args);
+  assert.doesNotMatch(JSON.stringify(findings), /geheim/);
+  assert.match(named('cache.remote').evidence, /^redis:\/\/\*\*\*@127\.0\.0\.1:1: .*ECONNREFUSED/);
+  assert.match(named('telemetry.collector').evidence, /^http:\/\/\*\*\*@127/);
 });
 
 test('a running daemon is found by its state folder alone, and asked as it was started', { skip: skipRoot }, async () => {

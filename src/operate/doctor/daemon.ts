@@ -63,7 +63,8 @@ export async function checkDaemon(facts: DoctorFacts): Promise<Finding[]> {
   const calls = (settings?.addresses ?? [])
     .filter(({ type }) => type === 'unix')
     .map((address) => buildApi(facts, addressText(address)));
-  return [running, ...(await Promise.all(calls)), ...(await opsFindings(facts))];
+  const [ops, ...api] = await Promise.all([opsFindings(facts), ...calls]);
+  return [running, ...api, ...ops];
 }
 
 async function buildApi({ callBuildApi, daemonPid }: DoctorFacts, address: string): Promise<Finding> {

@@ -4,7 +4,7 @@ import { checkClient } from './client.ts';
 import { checkDaemon, configurationFindings } from './daemon.ts';
 import type { DoctorFacts } from './facts.ts';
 import { type Diagnosis, diagnosisOf, type Finding, warning } from './finding.ts';
-import { checkHost } from './host.ts';
+import { checkHost, checkOverlay, checkRuntime } from './host.ts';
 import { checkNetwork } from './network.ts';
 import { checkCache, checkState } from './state.ts';
 
@@ -14,6 +14,8 @@ const CHECKS: Readonly<Record<string, (facts: DoctorFacts) => readonly Finding[]
   state: checkState,
   cache: checkCache,
   host: checkHost,
+  overlay: checkOverlay,
+  runtime: checkRuntime,
   daemon: checkDaemon,
   network: checkNetwork,
   certificates: checkCertificates,

@@ -26,7 +26,7 @@ function text(...parts: string[]): string | undefined {
   }
 }
 
-export async function checkHost(facts: DoctorFacts): Promise<Finding[]> {
+export function checkHost(facts: DoctorFacts): Finding[] {
   return [
     kernelOf(),
     unshareOf(),
@@ -35,8 +35,6 @@ export async function checkHost(facts: DoctorFacts): Promise<Finding[]> {
     ...limitsOf(facts),
     memoryOf(facts),
     processorOf(facts),
-    await overlayOf(facts),
-    await runtimeOf(facts),
   ];
 }
 
@@ -204,6 +202,10 @@ function processorOf({ host: { proc } }: DoctorFacts): Finding {
 }
 
 /** A real mount in a name space of its own, below the state folder; leaves nothing behind. */
+export async function checkOverlay(facts: DoctorFacts): Promise<Finding[]> {
+  return [await overlayOf(facts)];
+}
+
 async function overlayOf({ root, uid, settings }: DoctorFacts): Promise<Finding> {
   const id = 'host.overlay';
   if (settings?.snapshotter === 'native') return ok(id, 'Overlay mounts are not used.', 'worker.oci.snapshotter is native');
@@ -214,8 +216,15 @@ async function overlayOf({ root, uid, settings }: DoctorFacts): Promise<Finding>
   }
   const dir = mkdtempSync(join(base, '.doctor-'));
   try {
-    const script =
-      'cd "$0" && mkdir lower upper work merged && mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged && touch merged/x && test -e upper/x';
+    // The kernel leaves a folder that only root of that name space may enter, so the name space removes it.
+    const script = [
+      'cd "$0" && mkdir lower upper work merged',
+      'mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged && touch merged/x && test -e upper/x',
+      'status=$?',
+      'umount merged 2>/dev/null',
+      'cd / && rm -rf "$0"',
+      'exit $status',
+    ].join('\n');
     const { status, output } = await run('unshare', [
       ...(uid === 0 ? ['--mount'] : ['--user', '--map-root-user', '--mount']),
       'sh',
@@ -235,6 +244,10 @@ async function overlayOf({ root, uid, settings }: DoctorFacts): Promise<Finding>
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+export async function checkRuntime(facts: DoctorFacts): Promise<Finding[]> {
+  return [await runtimeOf(facts)];
 }
 
 async function runtimeOf({ settings }: DoctorFacts): Promise<Finding> {

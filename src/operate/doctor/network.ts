@@ -122,18 +122,21 @@ async function cacheFinding({ type, at }: { readonly type: string; readonly at: 
   }
   const trouble = await connectTo(at);
   return trouble === undefined
-    ? ok(id, `The ${type} cache can be reached.`, at)
-    : warning(id, `The ${type} cache cannot be reached.`, `${at}: ${trouble}`, { cause: 'network', fix });
+    ? ok(id, `The ${type} cache can be reached.`, shown(at))
+    : warning(id, `The ${type} cache cannot be reached.`, `${shown(at)}: ${trouble}`, { cause: 'network', fix });
 }
 
 async function collectorFinding(url: string): Promise<Finding> {
   const trouble = await connectTo(url);
   return trouble === undefined
-    ? ok('telemetry.collector', 'The collector can be reached.', url)
-    : warning('telemetry.collector', 'The collector cannot be reached; traces stay in the daemon.', `${url}: ${trouble}`, {
+    ? ok('telemetry.collector', 'The collector can be reached.', shown(url))
+    : warning('telemetry.collector', 'The collector cannot be reached; traces stay in the daemon.', `${shown(url)}: ${trouble}`, {
         fix: 'bring it back, or take cooper.otlp.endpoint out',
       });
 }
+
+/** Addresses of caches and collectors may hold credentials. */
+const shown = (address: string): string => address.replace(/^([a-z]+:\/\/)?[^/@]*@/i, '$1***@');
 
 /** What went wrong when connecting to `host:port` or a URL, or undefined. */
 function connectTo(where: string): Promise<string | undefined> {
