@@ -117,6 +117,8 @@ export function providers(change: Partial<OpsProviders> = {}, audited: WriteReco
       name === 'build-success'
         ? { periodSeconds: 604_800, endsAt: '2026-01-01T00:00:00Z', good: Array(parts).fill(1), total: Array(parts).fill(1) }
         : undefined,
+    sloRecords: () => ({ objectives: [], slots: {}, adjustments: [] }),
+    sloAdjustments: () => [],
     alerts: async () => [],
     runbook: async (name) => (name === 'CooperTest' ? '---\nalert: CooperTest\n---\n# CooperTest\n' : undefined),
     builds: ({ limit, after }) => (after === undefined ? [summary].slice(0, limit) : []),

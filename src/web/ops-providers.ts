@@ -1,4 +1,6 @@
 /** What the operator's port shows and does, as functions the wiring fills in: the server knows no part of the daemon. */
+import type { AdjustmentRecord, NewAdjustment } from '../slo/adjustment-store.ts';
+import type { SloRecords } from '../slo/records.ts';
 import type { SloReport } from '../slo/report.ts';
 import type {
   Alert,
@@ -77,6 +79,8 @@ export interface OpsWrites {
   readonly prune?: (order: PruneOrder, signal: AbortSignal) => Promise<{ readonly removed: number; readonly bytes: number }>;
   /** Resolves when the build was handed to the builder. Rejects with a Refusal when there are too many or it is too large. */
   readonly submit?: (order: BuildOrder, signal: AbortSignal) => Promise<SubmittedBuild>;
+  readonly adjustSlo?: (wanted: NewAdjustment) => AdjustmentRecord;
+  readonly removeSloAdjustment?: (id: string, by: { readonly author: string; readonly reason: string }) => AdjustmentRecord;
   /** Takes no new builds from now on; those that run go on. */
   readonly drain?: () => void;
 }
@@ -91,6 +95,9 @@ export interface OpsProviders {
   readonly slo: () => Promise<SloReport>;
   /** What an objective counted over its period, in that many parts; undefined for a name that is none. */
   readonly sloSeries: (name: string, parts: number) => SloSeries | undefined;
+  /** Specifications and counts from `fromS` up to `toS`, of all objectives or of one. @throws BuildError `not-found` for a name that is none. */
+  readonly sloRecords: (fromS: number, toS: number, slo: string | undefined) => SloRecords;
+  readonly sloAdjustments: () => readonly AdjustmentRecord[];
   /** What fires now, as far as the daemon can judge without Prometheus. */
   readonly alerts: () => Promise<readonly Alert[]>;
   /** Markdown of a runbook, front matter included; undefined when there is none of that name. */

@@ -48,15 +48,48 @@ function tlsOf(args: Arguments): TlsIdentity {
   return { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), ...(serverName !== undefined && { serverName }) };
 }
 
-/** GET of a JSON document on the ops server that the flags name. */
-export const getOps = <T>(args: Arguments, path: string): Promise<T> =>
-  getOpsJson(textOf(args, 'ops-addr') ?? process.env.COOPER_OPS_ADDR ?? defaultsFor(uid(), process.env).opsAddress, path);
+/** For calls that change something. */
+export const TOKEN_FLAGS: readonly FlagSpec[] = [
+  {
+    name: 'token-file',
+    kind: 'text',
+    value: 'FILE',
+    doc: 'file with the bearer token, `TOKEN` or `NAME TOKEN` (COOPER_OPS_TOKEN holds the token itself)',
+  },
+];
 
-export async function getOpsJson<T>(host: string, path: string): Promise<T> {
-  const url = `http://${host}${path}`;
+const opsHostOf = (args: Arguments): string =>
+  textOf(args, 'ops-addr') ?? process.env.COOPER_OPS_ADDR ?? defaultsFor(uid(), process.env).opsAddress;
+
+/** GET of a JSON document on the ops server that the flags name. */
+export const getOps = <T>(args: Arguments, path: string): Promise<T> => getOpsJson(opsHostOf(args), path);
+
+/** POST of a JSON document with the token of the flags or the environment. Rejects with the server's words. */
+export const postOps = <T>(args: Arguments, path: string, body: object): Promise<T> =>
+  askOps(`http://${opsHostOf(args)}${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${tokenOf(args)}` },
+    body: JSON.stringify(body),
+  });
+
+/** The first token of the file, or the environment's. */
+function tokenOf(args: Arguments): string {
+  const file = textOf(args, 'token-file');
+  const text = file === undefined ? (process.env.COOPER_OPS_TOKEN ?? '') : readFileSync(file, 'utf8');
+  const line = text.split('\n').find((one) => one.trim() !== '' && !one.startsWith('#'));
+  const token = line?.trim().split(/\s+/).at(-1);
+  if (token !== undefined) return token;
+  throw new BuildError('denied', 'this needs a token', {
+    hint: 'give --token-file or COOPER_OPS_TOKEN, with a token of cooper.ops.token-file',
+  });
+}
+
+export const getOpsJson = <T>(host: string, path: string): Promise<T> => askOps(`http://${host}${path}`);
+
+async function askOps<T>(url: string, init: RequestInit = {}): Promise<T> {
   let response: Response;
   try {
-    response = await fetch(url);
+    response = await fetch(url, init);
   } catch (cause) {
     throw new BuildError(
       'unavailable',
@@ -65,10 +98,8 @@ export async function getOpsJson<T>(host: string, path: string): Promise<T> {
       { cause },
     );
   }
-  if (!response.ok)
-    throw new BuildError(
-      response.status === 404 ? 'not-found' : 'unavailable',
-      `${url} answered ${response.status}: ${(await response.text()).slice(0, 500)}`,
-    );
-  return (await response.json()) as T;
+  if (response.ok) return (await response.json()) as T;
+  const kinds = { 400: 'invalid-input', 401: 'denied', 403: 'denied', 404: 'not-found' } as const;
+  const kind = kinds[response.status as keyof typeof kinds] ?? 'unavailable';
+  throw new BuildError(kind, `${url} answered ${response.status}: ${(await response.text()).slice(0, 500)}`);
 }

@@ -4,7 +4,9 @@ import { nearest } from '../../core/nearest.ts';
 import { formatSloTable, type SloReport } from '../../slo/report.ts';
 import { type Arguments, type FlagSpec, formatFlags, isOn, parseArguments } from '../args.ts';
 import { ENDPOINT_FLAGS, getOps } from './endpoint.ts';
+import { ADJUST_FLAGS, adjust } from './slo/adjust.ts';
 import { CONVERT_FLAGS, convert, FILE_FLAGS, LINT_FLAGS, lint, RULES_FLAGS, rules } from './slo/files.ts';
+import { BACKTEST_FLAGS, backtest, GATE_FLAGS, gate, REPORT_FLAGS, report } from './slo/judged.ts';
 
 interface Subcommand {
   readonly usage: string;
@@ -24,6 +26,36 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     summary: 'the objectives as the daemon judges them now',
     flags: ENDPOINT_FLAGS,
     run: status,
+  },
+  gate: {
+    usage: 'gate --for CHANGE',
+    summary: 'may a change be made, by the error budget policy? exit status 0: yes, 1: no',
+    flags: [...GATE_FLAGS, ...ENDPOINT_FLAGS],
+    run: gate,
+  },
+  report: {
+    usage: 'report',
+    summary: 'what was achieved over a range of time, what spent the budget, incidents, adjustments',
+    flags: [...REPORT_FLAGS, ...ENDPOINT_FLAGS],
+    run: report,
+  },
+  backtest: {
+    usage: 'backtest [FILE…]',
+    summary: 'which alerts would have fired over recorded counts, how soon, and which for nothing',
+    flags: [...BACKTEST_FLAGS, ...ENDPOINT_FLAGS],
+    run: backtest,
+  },
+  adjust: {
+    usage: 'adjust add|list|remove [ID]',
+    summary: 'correct a budget: leave a stretch of time out, or forgive bad events',
+    flags: [...ADJUST_FLAGS, ...ENDPOINT_FLAGS],
+    run: (args) => adjust(args, 'correction'),
+  },
+  maintenance: {
+    usage: 'maintenance add|list|remove [ID]',
+    summary: 'planned work: its events do not count',
+    flags: [...ADJUST_FLAGS, ...ENDPOINT_FLAGS],
+    run: (args) => adjust(args, 'maintenance'),
   },
   lint: {
     usage: 'lint [FILE…]',

@@ -57,8 +57,6 @@ import { systemClock } from '../../core/clock.ts';
 import { parseVertexDigest } from '../../core/digest.ts';
 import { BuildError, GRPC } from '../../core/errors.ts';
 import { WorkerPool } from '../../core/worker-pool.ts';
-import { openCountStore } from '../../slo/count-store.ts';
-import { SloEvaluator } from '../../slo/evaluator.ts';
 import { observeDaemon } from '../../telemetry/daemon-metrics.ts';
 import { openLog } from '../../telemetry/logs.ts';
 import { openTelemetry } from '../../telemetry/telemetry.ts';
@@ -78,6 +76,7 @@ import { startOwnAlerts } from './own-alerts.ts';
 import { openRemoteCaches } from './remote-caches.ts';
 import { reproduceService } from './reproduce-service.ts';
 import { startSelfChecks } from './self-checks.ts';
+import { openSloService } from './slo-service.ts';
 import { checkLayout, identityOf, lockRoot, openTemp } from './state-folder.ts';
 import { openSubmissions } from './submit/open-submissions.ts';
 import { scheduleWarmUp } from './warm-schedule.ts';
@@ -367,12 +366,8 @@ export async function startDaemon(
   });
   stack.use(server);
   const slo = stack.use(
-    await SloEvaluator.open({
-      objectives,
-      counters: telemetry.metrics,
-      gauges: telemetry.metrics,
-      store: await openCountStore(metadata),
-      clock,
+    await openSloService({
+      ...{ objectives, metrics: telemetry.metrics, sql: metadata, clock },
       onError: (error) => log.warn('SLO evaluator', { error }),
     }),
   );
@@ -428,7 +423,6 @@ export async function startDaemon(
     policies: config.gc.policies,
     disk: () => diskOf(config.root),
     memory: seen,
-    objectives,
     maxBuilds: config.admission.maxBuilds,
     slots: () => ({ busy: solver.stats.exec.running, limit: slots, waiting: solver.stats.exec.waiting }),
     sessions: () => sessions.active,
@@ -447,7 +441,7 @@ export async function startDaemon(
   stack.use(
     startOwnAlerts(config.alerts, {
       ...{ objectives, opsUrl: opsServer?.url, recorders, log },
-      report: () => slo.report(),
+      report: () => slo.evaluator.report(),
       alerts: () => alertsOf(opsParts),
     }),
   );

@@ -10,7 +10,6 @@ import { type Clock, nsToSeconds } from '../../core/clock.ts';
 import { parseDigest } from '../../core/digest.ts';
 import { BuildError } from '../../core/errors.ts';
 import type { SloEvaluator } from '../../slo/evaluator.ts';
-import type { Objective } from '../../slo/spec.ts';
 import { readGoSpanStubs } from '../../telemetry/read-span-stubs.ts';
 import { type FinishedSpan, spanJson } from '../../telemetry/span.ts';
 import type { Telemetry } from '../../telemetry/telemetry.ts';
@@ -19,6 +18,7 @@ import type { OpsProviders, OpsWrites, ReadyCheck, WriteRecord } from '../../web
 import { firingOf } from './ops-alerts.ts';
 import { type BuildParts, buildProviders } from './ops-builds.ts';
 import { type CacheParts, cacheProviders, collect, limitOf, prune } from './ops-cache.ts';
+import type { SloService } from './slo-service.ts';
 
 const MAX_TRACE_BYTES = 64 * 1024 * 1024;
 const RUNBOOKS = join(import.meta.dirname, '..', '..', '..', 'runbooks');
@@ -30,8 +30,7 @@ export interface OpsParts extends Omit<BuildParts, 'traceIdOf'>, CacheParts {
   readonly content: ContentStore;
   readonly accounts: Accounts;
   readonly telemetry: Telemetry;
-  readonly slo: SloEvaluator;
-  readonly objectives: readonly Objective[];
+  readonly slo: SloService;
   readonly admission: Admission;
   readonly maxBuilds: number;
   readonly slots: () => Status['slots'];
@@ -52,8 +51,10 @@ export function opsProviders(parts: OpsParts): OpsProviders {
     scrape: (accept) => telemetry.metrics.scrape(accept),
     ready: parts.ready,
     status: () => statusOf(parts),
-    slo: () => parts.slo.report(),
-    sloSeries: (name, count) => seriesOf(parts.slo.series(name, count), nsToSeconds(clock.nowNs())),
+    slo: () => parts.slo.evaluator.report(),
+    sloSeries: (name, count) => seriesOf(parts.slo.evaluator.series(name, count), nsToSeconds(clock.nowNs())),
+    sloRecords: (fromS, toS, slo) => parts.slo.records(fromS, toS, slo),
+    sloAdjustments: () => parts.slo.adjustments(),
     alerts: () => alertsOf(parts),
     runbook: readRunbook,
     ...buildProviders({ ...parts, traceIdOf: (ref) => telemetry.traceIdOf(ref) }),
@@ -109,8 +110,8 @@ function seriesOf(series: ReturnType<SloEvaluator['series']>, nowS: number): Slo
 /** What fires now, worst first. */
 export async function alertsOf(parts: OpsParts): Promise<Alert[]> {
   const firing = firingOf({
-    report: await parts.slo.report(),
-    alertNames: new Map(parts.objectives.map(({ name, alertName }) => [name, alertName])),
+    report: await parts.slo.evaluator.report(),
+    alertNames: new Map(parts.slo.objectives.map(({ name, alertName }) => [name, alertName])),
     status: statusOf(parts),
     runs: parts.memory.runs,
     unknownKeys: parts.unknownKeys,
@@ -133,7 +134,7 @@ async function spansOf({ telemetry, history, content }: OpsParts, ref: string): 
   return trace && readGoSpanStubs(await content.readAll(parseDigest(trace.digest), MAX_TRACE_BYTES));
 }
 
-function writesOf({ builder, gc, submit, drain }: OpsParts): OpsWrites {
+function writesOf({ builder, gc, submit, drain, slo }: OpsParts): OpsWrites {
   return {
     cancelBuild: (ref, reason) =>
       builder.cancel(ref, new BuildError('cancelled', `context canceled: by an operator${reason === '' ? '' : `: ${reason}`}`)),
@@ -141,6 +142,8 @@ function writesOf({ builder, gc, submit, drain }: OpsParts): OpsWrites {
     prune: (order, signal) => prune(gc, order, signal),
     submit,
     drain,
+    adjustSlo: (wanted) => slo.adjust(wanted),
+    removeSloAdjustment: (id, by) => slo.removeAdjustment(id, by),
   };
 }
 
@@ -150,6 +153,8 @@ const ACTS: Readonly<Record<string, AdminAct>> = {
   'build.cancel': 'build-cancel',
   'build.submit': 'build-submit',
   drain: 'drain',
+  'slo.adjust': 'slo-adjustment',
+  'slo.unadjust': 'slo-adjustment',
 };
 
 function audit({ audit: log }: Telemetry, { act, target, actor, from, outcome, reason }: WriteRecord): void {

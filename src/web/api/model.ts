@@ -4,7 +4,7 @@
  */
 import * as z from 'zod';
 
-const time = z.string().describe('RFC 3339');
+export const time = z.string().describe('RFC 3339');
 const ms = z.number().describe('milliseconds');
 const count = z.int().min(0);
 

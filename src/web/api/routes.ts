@@ -7,6 +7,7 @@ import { statusOf } from './live.ts';
 import * as model from './model.ts';
 import { type Route, route } from './route.ts';
 import { readRunbook } from './runbook.ts';
+import { SLO_ROUTES } from './slo-routes.ts';
 import { SUBMIT_ROUTE } from './submit-route.ts';
 
 const name = z
@@ -127,7 +128,7 @@ const CACHE_ROUTES: readonly Route[] = [
   }),
 ];
 
-export const ROUTES: readonly Route[] = [...DAEMON_ROUTES, SUBMIT_ROUTE, ...BUILD_ROUTES, ...CACHE_ROUTES];
+export const ROUTES: readonly Route[] = [...DAEMON_ROUTES, ...SLO_ROUTES, SUBMIT_ROUTE, ...BUILD_ROUTES, ...CACHE_ROUTES];
 
 function needed<T>(write: T | undefined): T {
   if (write === undefined) throw new BuildError('unsupported', 'this daemon has no function for this call');
