@@ -4,10 +4,11 @@
  */
 import { gatePasses, thresholdOf } from '../src/slo/arithmetic.ts';
 import { OBJECTIVES } from '../src/slo/objectives.ts';
+import { ruleTestFile } from '../src/slo/rule-tests.ts';
 import { alertLabelsOf, SEVERITY_LABEL } from '../src/slo/rules.ts';
 import type { BurnPair, Objective } from '../src/slo/spec.ts';
 import type { YamlValue } from '../src/slo/yaml.ts';
-import { sloLinksOf } from './config.ts';
+import { SITE, sloLinksOf } from './config.ts';
 import { ALERTS, RULE_GROUPS, SYMPTOM_GROUP } from './rules.ts';
 import { series as gauge, type History, type Scenario, target } from './scenario.ts';
 import { MORE_SYMPTOM_SCENARIOS } from './symptom-scenarios.ts';
@@ -599,3 +600,39 @@ export function testsOf(alertName: string): number {
   );
   return SYMPTOM_SCENARIOS.filter((scenario) => fires(scenario) || metricsOf(scenario).some((name) => read.has(name))).length;
 }
+
+/** Every test of one objective, for rules that are cut down to it. */
+export const objectiveTests = (slo: string): YamlValue[] => [
+  ruleTestFile([objective(slo)], { job: SITE.job, rulesFile: 'rules.yaml', groups: [] }),
+  ...(slo === 'build-success' ? [boundaryTestsOf(slo), file('5m', ANNOTATION_TESTS.slice(1))] : []),
+  ...(slo === 'build-success'
+    ? [
+        file(
+          '30m',
+          LOW_TRAFFIC_SCENARIOS.map((scenario) => sloTest(scenario, '15m')),
+        ),
+      ]
+    : []),
+  ...(slo === 'build-success' ? [file('4m', [sloTest(BURNING_UNTIL_GONE, '1m')])] : []),
+];
+
+/** Every test of one symptom alert, as if it were the only one. */
+export function symptomTestsOf(alertname: string): YamlValue[] {
+  if (alertname === 'CooperWatchdog') return [file('2m', [WATCHDOG_TEST])];
+  const about = SYMPTOM_SCENARIOS.map((scenario) => ({
+    ...scenario,
+    at: scenario.at.map(({ minute, fires }) => ({ minute, fires: fires.filter((fired) => fired.split(' ')[0] === alertname) })),
+  }));
+  const metrics = new Set(
+    about
+      .filter(({ at }) => at.some(({ fires }) => fires.length > 0))
+      .flatMap(({ history }) => Object.keys(history).map(metricOf)),
+  );
+  for (const everywhere of ['up', 'cooper_builds_total']) if (metrics.size > 2) metrics.delete(everywhere);
+  const asked = about.filter(({ history }) => Object.keys(history).some((key) => metrics.has(metricOf(key))));
+  return [
+    file('2m', asked.filter((one) => !isSlow(one)).map(symptomTest)),
+    ...(asked.some(isSlow) ? [file('30m', asked.filter(isSlow).map(symptomTest))] : []),
+  ];
+}
+const metricOf = (series: string): string => series.replace(/\{.*/, '');

@@ -93,8 +93,13 @@ const ALONE = [
 const CHECKED = [
   '## How the rules are checked',
   '',
-  '- `promtool test rules alerts/*.test.yaml`: each alert firing and silent, objectives at the boundary (the fewest failures that fire, and',
-  '  one less), the end after the short window, and every word of the annotations.',
+  '- `promtool test rules alerts/*.test.yaml`: each alert firing and silent; build success at the boundary (the fewest failures that fire,',
+  '  and one less) and after the short window; the annotations of two objectives word for word. `cooper slo rules` writes tests at the',
+  '  boundary of every pair for any objective.',
   '- `pint --offline lint alerts/rules.yaml alerts/symptoms.yaml` finds nothing; exceptions are comments beside the rule, with the reason.',
+  '- `npm run mutate-rules -- --sample 100` changes rules in one place at a time (operators, thresholds, labels, windows, clauses,',
+  '  aggregations, `for`, severity) and lists what no test notices. Samples measured so far: symptoms 6 of 12, cache hits 5 of 24. What is',
+  '  missed is mostly: series of several daemons, exact thresholds of symptoms, and objectives of slices away from all good and all bad.',
+  '  CI checks that rules which give nothing, or another severity, are noticed.',
   '',
 ];
