@@ -33,8 +33,7 @@ export function specsOf(files: readonly SpecFile[], { anyMetrics = false, ...res
  * The objectives a daemon judges: the shipped ones, replaced and extended by those of a file. Warnings are told to `onWarning`.
  * @throws BuildError `invalid-input` with every error of the file, a line each.
  */
-export function objectivesWith(file: string | undefined, onWarning: (text: string) => void): readonly Objective[] {
-  if (file === undefined) return OBJECTIVES;
+export function objectivesWith(file: string, onWarning: (text: string) => void): readonly Objective[] {
   const { objectives, findings } = specsOf(specFilesOf([file]));
   if (hasErrors(findings)) {
     const errors = findings.filter(({ level }) => level === 'error').map(findingText);

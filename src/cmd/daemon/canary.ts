@@ -11,8 +11,6 @@ import type { RpcClient } from '../../builder/rpc/client.ts';
 import { fileSendService } from '../../builder/session/attachables/file-send.ts';
 import { abortable } from '../../core/abort.ts';
 import { BuildError } from '../../core/errors.ts';
-import { build } from '../client/build.ts';
-import { contextBuild } from '../client/build-command.ts';
 import { findStaticBinary } from './static-binary.ts';
 
 export interface CanaryConfig {
@@ -141,8 +139,9 @@ export function canaryCheck(
   return { name: 'canary build', ok: !(failed && readiness), detail };
 }
 
-/** One build, and the check of what came back. Rejects with what went wrong. */
+/** One build, and the check of what came back. Rejects with what went wrong. The client is loaded with the first. */
 async function canaryBuild(parts: CanaryParts, shell: string | undefined, signal: AbortSignal): Promise<void> {
+  const [{ build }, { contextBuild }] = await Promise.all([import('../client/build.ts'), import('../client/build-command.ts')]);
   const { dir } = parts;
   const nonce = randomBytes(32).toString('hex');
   const [context, out] = [join(dir, 'context'), join(dir, 'out')];

@@ -63,13 +63,13 @@ import { openTelemetry } from '../../telemetry/telemetry.ts';
 import { collectorUrlOf } from '../../telemetry/tracing.ts';
 import { openOpsServer } from '../../web/ops-server.ts';
 import { isRootless } from '../namespace.ts';
-import { objectivesWith } from '../slo-files.ts';
 import { VERSION } from '../version.ts';
 import { reportCertificates } from './certificates.ts';
 import type { DaemonConfig } from './daemon-config.ts';
 import { openExplain } from './explain.ts';
 import { openGarbage } from './garbage.ts';
 import { releaseWhenIdle } from './idle-memory.ts';
+import { objectivesOf } from './objectives.ts';
 import { OpsMemory } from './ops-memory.ts';
 import { alertsOf, type OpsParts, opsProviders } from './ops-providers.ts';
 import { startOwnAlerts } from './own-alerts.ts';
@@ -119,7 +119,7 @@ export async function startDaemon(
     }),
   );
   for (const text of warnings.texts) log.warn(text);
-  const objectives = objectivesWith(config.sloFile, (text) => log.warn(text));
+  const objectives = await objectivesOf(config.sloFile, (text) => log.warn(text));
 
   const sys = openSys();
   mkdirSync(config.root, { recursive: true, mode: 0o711 });
