@@ -119,16 +119,26 @@ export function policyFrom(entry: Entry | undefined, places: Places): readonly P
 }
 
 /** What an objective of any format may say beyond its numbers. */
-export type Extras = Pick<Objective, 'reasoning' | 'alertName' | 'eventWord' | 'rootCause' | 'gate' | 'floor' | 'policy'>;
+export type Extras = Pick<
+  Objective,
+  'reasoning' | 'alertName' | 'eventWord' | 'toldApartBy' | 'rootCause' | 'gate' | 'floor' | 'policy'
+>;
+
+const LABEL = /^[a-zA-Z_]\w*$/;
 
 export function extrasFrom(entry: Entry | undefined, places: Places, name: string): Extras {
   const gate = gateFrom(entry?.get('gate'), places);
   const floor = floorFrom(entry?.get('floor'), places);
   const policy = policyFrom(entry?.get('policy'), places);
+  const labels = entry
+    ?.list('toldApartBy')
+    .map((item) => item.asPattern(LABEL, 'the name of a label', 'write it as the metric does'));
+  const toldApartBy = labels?.filter((label) => label !== undefined) ?? [];
   return {
     reasoning: proseOf(entry?.get('reasoning')) ?? '',
     alertName: alertNameOf(entry?.get('alertName')) ?? defaultAlertName(name),
     eventWord: proseOf(entry?.get('eventWord'), 30) ?? 'events',
+    ...(toldApartBy.length > 0 && { toldApartBy }),
     rootCause: entry?.choice('rootCause', ['builder', 'cache', 'capacity'] as const) ?? 'builder',
     ...(gate && { gate }),
     ...(floor && { floor }),

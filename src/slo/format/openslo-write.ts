@@ -138,6 +138,7 @@ function extensionOf(objective: Objective): YamlValue {
     ...(objective.reasoning !== '' && { reasoning: objective.reasoning }),
     alertName: objective.alertName,
     eventWord: objective.eventWord,
+    ...(objective.toldApartBy && { toldApartBy: pick(objective.toldApartBy) }),
     rootCause: objective.rootCause,
     ...(composite && { composite: indicator.kind, target, parts: pick(indicator.parts) }),
     ...(indicator.kind === 'state' && { everySeconds: indicator.everySeconds }),
