@@ -21,6 +21,7 @@ import { cachePage } from './generate/cache-page.ts';
 import { configurationPage } from './generate/configuration-page.ts';
 import { dashboardsPage } from './generate/dashboards-page.ts';
 import { errorsPage } from './generate/errors-page.ts';
+import { loadSloModule } from './generate/load-slo.ts';
 import { metricsPage } from './generate/metrics-page.ts';
 import { sloPage } from './generate/slo-page.ts';
 
@@ -49,6 +50,7 @@ const files = new Map<string, string>([
   ['docs/api.md', apiPage()],
   ['docs/configuration.md', configurationPage()],
   ['docs/errors.md', errorsPage()],
+  ['loadtest/slo.ts', loadSloModule()],
   ['docs/cache-backends.md', cacheBackendsPage()],
   ['docs/cache.md', cachePage()],
 ]);

@@ -36,6 +36,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'runbooks: `runbook list`, `runbook show`, `runbook test`',
     load: () => import('./client/runbook-command.ts'),
   },
+  load: { summary: 'load scenarios: `load list`, `load run`, `load compare`', load: () => import('./load/load-command.ts') },
   config: { summary: 'configuration: `config check`', load: () => import('./config-command.ts') },
   quickstart: { summary: 'start a daemon, build the example, show what there is to see', load: () => import('./quickstart.ts') },
 };
