@@ -1,4 +1,4 @@
-/** The six scenarios of docs/performance.md. Cold work carries a fresh nonce, so that no daemon can have seen it before. */
+/** The scenarios of docs/performance.md. Cold work carries a fresh nonce, so that no daemon can have seen it before. */
 import { randomBytes } from 'node:crypto';
 import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -91,4 +91,27 @@ const ociExport: Scenario = {
   },
 };
 
-export const SCENARIOS: readonly Scenario[] = [noop, chain, small, big, base, ociExport];
+const remoteCache: Scenario = {
+  name: 'cache',
+  async run({ inputs, side, record, build, prune }) {
+    const steps = Array.from({ length: 10 }, (_, n) => `RUN echo $NONCE && head -c 2000000 /dev/urandom > /f${n}`).join('\n');
+    const context = inputs.context('cache', `FROM ${inputs.busybox}\nARG NONCE\n${steps}\n`);
+    const value = nonce();
+    const ref = `type=registry,ref=${inputs.busybox.replace('busybox:latest', 'cache')}:${side}-${value}`;
+    const dest = join(inputs.dir, `cache-${side}`);
+    await build([...from(context), ...arg(value)]);
+    record(
+      'cache export, registry, mode=max, 10 layers',
+      await build([...from(context), ...arg(value), '--export-cache', `${ref},mode=max`]),
+    );
+    await prune();
+    const output = ['--output', `type=local,dest=${dest}`];
+    record(
+      'import of all of it, to a local directory',
+      await build([...from(context), ...arg(value), '--import-cache', ref, ...output]),
+    );
+    rmSync(dest, { recursive: true, force: true });
+  },
+};
+
+export const SCENARIOS: readonly Scenario[] = [noop, chain, small, big, base, ociExport, remoteCache];

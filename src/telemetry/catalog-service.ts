@@ -186,10 +186,12 @@ export const TIME_TO_FULL = declare('gauge', 'cooper_disk_time_to_full_seconds',
   maxSeries: 1,
   example: 'min(cooper_disk_time_to_full_seconds) / 86400',
 });
+/** Rules of policies (src/builder/gc/policy.ts), with spaces as underscores. */
+export const GC_RULES = ['over_limit', 'low_disk', 'above_reserve', 'not_kept'] as const;
 export const GC_REMOVED_RECORDS = declare('counter', 'cooper_gc_removed_records_total', {
   unit: 'count',
-  help: 'Cache records that garbage collection and prune removed, by what started the run.',
-  labels: { trigger: ['schedule', 'prune', 'pressure'] },
+  help: 'Cache records that garbage collection and prune removed, by what started the run and by the rule they fell under (`gc plan` names the policy too).',
+  labels: { trigger: ['schedule', 'prune', 'pressure'], rule: GC_RULES },
   example: 'sum by (trigger) (increase(cooper_gc_removed_records_total[1d]))',
 });
 export const GC_LAST_EVICTED_AGE = declare('gauge', 'cooper_gc_last_evicted_age_seconds', {

@@ -73,7 +73,14 @@ test('calls, registry requests, sessions and garbage collections are counted by 
   record.rpc('/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', 12, 0.2);
   for (const status of [200, 307, 404, 429, 503, undefined]) record.registryRequest('blob-get', status);
   record.sessionEnded('lost');
-  record.gcRun({ trigger: 'prune', ok: false, seconds: 1, freedBytes: 10, removedRecords: 2 });
+  record.gcRun({
+    trigger: 'prune',
+    ok: false,
+    seconds: 1,
+    freedBytes: 10,
+    removedRecords: 2,
+    removedByRule: { 'over limit': 2 },
+  });
   assert.equal(await sample('cooper_rpc_duration_seconds_count{method="Control/Solve",code="OK"}'), 1);
   assert.equal(await sample('cooper_rpc_duration_seconds_count{method="LLBBridge/Ping",code="UNAVAILABLE"}'), 1);
   assert.equal(await sample('cooper_rpc_duration_seconds_count{method="other",code="UNIMPLEMENTED"}'), 1);

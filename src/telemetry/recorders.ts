@@ -27,6 +27,8 @@ export interface Recorders {
     readonly seconds: number;
     readonly freedBytes: number;
     readonly removedRecords: number;
+    /** The same by rule, as `gc plan` writes it: `over limit`. */
+    readonly removedByRule: Readonly<Record<string, number | undefined>>;
   }): void;
   /** A look-up missed what garbage collection had removed a short while before. */
   cacheRegret(): void;
@@ -73,11 +75,12 @@ export function recorders(metrics: Metrics): Recorders {
       if (facts.rateLimit !== undefined) rateLimit(facts.host, facts.rateLimit);
     },
     sessionEnded: (end) => metrics.add(catalog.SESSIONS, { end }),
-    gcRun: ({ trigger, ok, seconds, freedBytes, removedRecords }) => {
+    gcRun: ({ trigger, ok, seconds, freedBytes, removedByRule }) => {
       metrics.add(catalog.GC_RUNS, { trigger, result: ok ? 'ok' : 'error' });
       metrics.add(catalog.GC_FREED_BYTES, {}, freedBytes);
       metrics.observe(catalog.GC_DURATION, {}, seconds);
-      metrics.add(service.GC_REMOVED_RECORDS, { trigger }, removedRecords);
+      for (const rule of service.GC_RULES)
+        metrics.add(service.GC_REMOVED_RECORDS, { trigger, rule }, removedByRule[rule.replace('_', ' ')] ?? 0);
       metrics.set(service.GC_LAST_RUN, {}, Date.now() / 1000);
     },
     cacheRegret: () => metrics.add(catalog.GC_REGRET, {}),

@@ -102,7 +102,7 @@ test('killed at any moment of a collection, the daemon starts again, holds no le
   timeout: 120_000,
 }, async (t) => {
   const root = await newRoot(t);
-  for (let round = 0; round < 4; round++) {
+  for (let round = 0; round < 3; round++) {
     const daemon = await TestDaemon.start({ root, args: ['--oci-worker-gc=false'] });
     try {
       await fillWith(daemon, 2, MB);
@@ -136,7 +136,7 @@ test('collections that run all the time take nothing from builds that run', { sk
     }
     return runs;
   })();
-  for (let n = 0; n < 6; n++) {
+  for (let n = 0; n < 4; n++) {
     context.writeBytes('a', randomBytes(MB));
     context.writeBytes('b', randomBytes(MB));
     const builds = ['one', 'two'].map((tag) =>

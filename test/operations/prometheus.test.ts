@@ -91,7 +91,14 @@ test('every panel of every dashboard shows data from a real Prometheus that scra
   }
   telemetry.recorders.rpc('/moby.buildkit.v1.Control/Solve', 0, 1.5);
   telemetry.recorders.registryRequest('blob-get', 200);
-  telemetry.recorders.gcRun({ trigger: 'schedule', ok: true, seconds: 0.2, freedBytes: 1000, removedRecords: 3 });
+  telemetry.recorders.gcRun({
+    trigger: 'schedule',
+    ok: true,
+    seconds: 0.2,
+    freedBytes: 1000,
+    removedRecords: 3,
+    removedByRule: { 'over limit': 3 },
+  });
   telemetry.recorders.sessionEnded('closed');
   await observed.slo.report(); // in a daemon every ten seconds
   await scrapes(prometheus, 3);

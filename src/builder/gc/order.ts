@@ -12,14 +12,18 @@ export const usedAt = ({ lastUsedAtNs, createdAtNs }: SnapshotUsage): bigint => 
  * so the newest of them counts as used at `setBackAtNs`, the moment this was first noticed. Without this nothing of that time would
  * ever be old enough; were such a stamp taken as no stamp, everything would be.
  */
-export function ageFrame(
+export async function ageFrame(
   records: readonly SnapshotUsage[],
   nowNs: bigint,
+  breather: Breather,
   setBackAtNs = nowNs,
-): { readonly setBack: boolean; readonly usedAtNs: (record: SnapshotUsage) => bigint } {
+): Promise<{ readonly setBack: boolean; readonly usedAtNs: (record: SnapshotUsage) => bigint }> {
   const limitNs = nowNs + SLACK_NS;
   let newestNs = limitNs;
-  for (const record of records) if (usedAt(record) > newestNs) newestNs = usedAt(record);
+  for (const record of records) {
+    if (usedAt(record) > newestNs) newestNs = usedAt(record);
+    if (breather.due) await breather.pause();
+  }
   if (newestNs === limitNs) return { setBack: false, usedAtNs: usedAt };
   return {
     setBack: true,
@@ -40,12 +44,14 @@ export async function orderOf(
   breather: Breather,
 ): Promise<SnapshotUsage[]> {
   const ranked: Ranked[] = [];
+  const seen = new Set<number>();
   for (const record of records) {
+    seen.add(record.usageCount);
     ranked.push({ record, used: Number(usedAtNs(record)), score: 0 });
     if (breather.due) await breather.pause();
   }
   const byTime = await sortedInSlices(ranked, (a, b) => a.used - b.used, breather);
-  const counts = [...new Set(records.map(({ usageCount }) => usageCount))].sort((a, b) => a - b);
+  const counts = [...seen].sort((a, b) => a - b);
   const rankOfCount = new Map(counts.map((count, at) => [count, at / Math.max(1, counts.length - 1)]));
   let rank = 0;
   let before: Ranked | undefined;

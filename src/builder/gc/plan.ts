@@ -22,10 +22,18 @@ export async function planOf(
   space: DiskSpace,
 ): Promise<Plan> {
   const breather = new Breather();
-  const gone = new Set(removals.map(({ record }) => record.id));
+  const gone = new Set<string>();
+  let freesBytes = 0;
+  for (const { record } of removals) {
+    gone.add(record.id);
+    freesBytes += record.sizeBytes;
+    if (breather.due) await breather.pause();
+  }
+  let usedBytes = 0;
   const left: SnapshotUsage[] = [];
   const carrying = new Set<string>();
   for (const record of records) {
+    usedBytes += record.sizeBytes;
     if (!gone.has(record.id)) left.push(record);
     if (!gone.has(record.id)) for (const parent of record.parents) carrying.add(parent);
     if (breather.due) await breather.pause();
@@ -39,8 +47,8 @@ export async function planOf(
   }
   return {
     removals,
-    freesBytes: removals.reduce((sum, { record }) => sum + record.sizeBytes, 0),
-    usedBytes: records.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    freesBytes,
+    usedBytes,
     records: records.length,
     kept: [...kept].map(([reason, sums]) => ({ reason, ...sums })),
     space,

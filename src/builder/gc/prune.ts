@@ -4,6 +4,7 @@
  */
 
 import { throwIfAborted } from '../../core/abort.ts';
+import { Breather } from '../../core/breather.ts';
 import type { Clock } from '../../core/clock.ts';
 import { nsToSeconds } from '../../core/clock.ts';
 import { BuildError } from '../../core/errors.ts';
@@ -244,7 +245,7 @@ export class Collector implements AsyncDisposable {
 
   async #moment(records: readonly SnapshotUsage[]): Promise<Moment> {
     const nowNs = this.#options.clock.nowNs();
-    const { setBack } = ageFrame(records, nowNs);
+    const { setBack } = await ageFrame(records, nowNs, new Breather());
     if (!setBack) this.#setBackAtNs = undefined;
     else if (this.#setBackAtNs === undefined || this.#setBackAtNs > nowNs) this.#setBackAtNs = nowNs;
     return { nowNs, space: await this.#options.space(), setBackAtNs: this.#setBackAtNs };

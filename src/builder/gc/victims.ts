@@ -66,11 +66,15 @@ async function* victims(
 ): AsyncGenerator<{ readonly record: SnapshotUsage; readonly rule: Rule }, void, boolean> {
   const matches = compileFilter(policy.filters);
   let usedBytes = 0;
-  for (const { shared, sizeBytes } of records) if (!shared) usedBytes += sizeBytes;
+  if (breather.dueNow) await breather.pause();
+  for (const { shared, sizeBytes } of records) {
+    if (!shared) usedBytes += sizeBytes;
+    if (breather.due) await breather.pause();
+  }
   const { keepBytes, rule } = boundOf(policy, usedBytes, moment.space);
   const holds = (): boolean => keepBytes !== undefined && usedBytes <= keepBytes;
   if (holds()) return;
-  const { usedAtNs } = ageFrame(records, moment.nowNs, moment.setBackAtNs);
+  const { usedAtNs } = await ageFrame(records, moment.nowNs, breather, moment.setBackAtNs);
   const removable: SnapshotUsage[] = [];
   for (const record of records) {
     if (mayGo(record, policy, moment.nowNs, usedAtNs) && matches(record)) removable.push(record);

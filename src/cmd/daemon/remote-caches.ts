@@ -121,7 +121,9 @@ export function cacheObserver(clock: Clock, events: ServiceEventSink, log: Logge
       const result = outcome === 'empty' ? 'ok' : (RESULTS[outcome] ?? 'error');
       const durationNs = msToNs(seconds * 1000);
       events.report({ type: 'remote-cache-operation', atNs: clock.nowNs(), backend, op: 'export', result, durationNs, bytes: 0 });
-      if (inBackground) log.info('cache export in the background ended', { backend, outcome, seconds });
+      if (!inBackground) return;
+      if (result === 'ok') log.info('cache export in the background ended', { backend, seconds });
+      else log.warn('cache export in the background failed; it is not tried again', { backend, outcome, seconds });
     },
   };
 }
