@@ -83,7 +83,7 @@ test('an error of ours is logged whole and shown without its inside', async () =
 for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
   test(`${method} is refused where there is nothing to change`, async () => {
     await using server = await open();
-    for (const path of ['/', '/api/v1/builds', '/slo']) {
+    for (const path of ['/', '/api/v1/status', '/slo']) {
       const response = await fetch(server.url + path, { method });
       assert.equal(response.status, 405);
       assert.equal(response.headers.get('allow'), 'GET, HEAD');
