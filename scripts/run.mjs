@@ -5,6 +5,7 @@
  *   node scripts/run.mjs start [arguments of `cooper quickstart`]
  *   node scripts/run.mjs test  [test files]
  *   node scripts/run.mjs check
+ *   node scripts/run.mjs gameday GAME [flags of `cooper gameday run`]
  *   node scripts/run.mjs exec FILE [arguments]     any TypeScript file, after set-up
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -82,17 +83,26 @@ function onPath(program) {
 /** runc or crun to run steps, busybox for the example. Root on Debian: installed; otherwise: the command to run. */
 function ensureRuntime() {
   if ((onPath('runc') || onPath('crun')) && onPath('busybox')) return;
-  const command = `apt-get install -y ${RUNTIME_PACKAGES.join(' ')}`;
+  ensurePackagesOfDebian(RUNTIME_PACKAGES, 'an OCI runtime (runc or crun) and busybox are needed');
+}
+
+/** A game day plays on a real Prometheus, Alertmanager and registry. */
+function ensureGameTools() {
+  const tools = ['prometheus', 'prometheus-alertmanager', 'docker-registry'];
+  if (tools.every(onPath)) return;
+  // Debian starts what it installs; a game needs the programs only.
+  ensurePackagesOfDebian(tools, 'a game day needs Prometheus, Alertmanager and a registry', { RUNLEVEL: '1' });
+}
+
+function ensurePackagesOfDebian(packages, why, more = {}) {
+  const command = `apt-get install -y ${packages.join(' ')}`;
   if (process.getuid?.() !== 0 || !onPath('apt-get')) {
-    stop(
-      'an OCI runtime (runc or crun) and busybox are needed',
-      `run: sudo ${command}   (or your distribution's packages of the same names)`,
-    );
+    stop(why, `run: sudo ${command}   (or your distribution's packages of the same names)`);
   }
-  console.error(`cooper: installing ${RUNTIME_PACKAGES.join(', ')}`);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  console.error(`cooper: installing ${packages.join(', ')}`);
+  const env = { ...process.env, ...more, DEBIAN_FRONTEND: 'noninteractive' };
   runQuietly('apt-get', 'apt-get', ['update', '-qq'], env);
-  runQuietly('apt-get', 'apt-get', ['install', '-y', '-qq', ...RUNTIME_PACKAGES], env);
+  runQuietly('apt-get', 'apt-get', ['install', '-y', '-qq', ...packages], env);
 }
 
 /** Runs a child in the foreground; signals go to it, and its exit status becomes ours. */
@@ -187,9 +197,14 @@ switch (command) {
   case 'check':
     process.exitCode = await check(node);
     break;
+  case 'gameday':
+    ensureRuntime();
+    ensureGameTools();
+    process.exitCode = await handOver(node, ['src/cmd/main.ts', 'gameday', 'run', ...rest]);
+    break;
   case 'exec':
     process.exitCode = await handOver(node, rest);
     break;
   default:
-    stop(`unknown command "${command}"`, 'one of: start, test, check, exec');
+    stop(`unknown command "${command}"`, 'one of: start, test, check, gameday, exec');
 }

@@ -37,6 +37,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     load: () => import('./client/runbook-command.ts'),
   },
   load: { summary: 'load scenarios: `load list`, `load run`, `load compare`', load: () => import('./load/load-command.ts') },
+  gameday: { summary: 'game days: `gameday list`, `gameday show`, `gameday run`', load: () => import('./gameday-command.ts') },
   config: { summary: 'configuration: `config check`', load: () => import('./config-command.ts') },
   quickstart: { summary: 'start a daemon, build the example, show what there is to see', load: () => import('./quickstart.ts') },
 };
