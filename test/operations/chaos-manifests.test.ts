@@ -10,6 +10,7 @@ const REQUIRED: Readonly<Record<string, readonly string[]>> = {
   NetworkChaos: ['action', 'mode', 'selector', 'duration'],
   PodChaos: ['action', 'mode', 'selector'],
   StressChaos: ['mode', 'selector', 'stressors', 'duration'],
+  IOChaos: ['action', 'mode', 'selector', 'volumePath', 'duration'],
   TimeChaos: ['mode', 'selector', 'timeOffset', 'duration'],
 };
 

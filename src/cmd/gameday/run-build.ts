@@ -72,10 +72,8 @@ function makeContext(context: string, order: BuildOrder): string {
   const busybox = findProgram('busybox');
   if (busybox === undefined) throw new BuildError('unavailable', 'the builds of a game need busybox');
   copyFileSync(busybox, join(context, 'busybox'));
-  const leak = order.leakToLog
-    ? '\nRUN --mount=type=secret,id=canary busybox rev /run/secrets/canary | busybox rev | busybox sed "s/./&./g"'
-    : '';
-  const dockerfile = `FROM scratch\nENV PATH=/bin\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nARG STAMP\n${RUNS[order.kind]}${leak}\n`;
+  const leak = order.leakToLog ? 'RUN --mount=type=secret,id=canary busybox sed "s/./&./g" /run/secrets/canary > /dotted\n' : '';
+  const dockerfile = `FROM scratch\nENV PATH=/bin\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nARG STAMP\n${leak}${RUNS[order.kind]}\n`;
   writeFileSync(join(context, 'Dockerfile'), dockerfile);
   return context;
 }

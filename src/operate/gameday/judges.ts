@@ -81,7 +81,7 @@ class BuildsFailed extends Judge {
   }
   look(seen: Observation): void {
     const ended = sinceInjection(seen);
-    const failed = ended.filter(({ outcome, fault }) => outcome !== 'success' && fault !== 'user');
+    const failed = ended.filter(({ outcome }) => outcome !== 'success');
     const { atMost, atLeast, kinds } = this.#limits;
     const other = kinds && failed.find(({ outcome }) => !kinds.includes(outcome));
     if (other !== undefined) return this.decide('fail', `${other.ref} failed with ${other.outcome}: ${other.message}`, seen.atMs);
