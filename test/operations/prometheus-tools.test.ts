@@ -51,6 +51,11 @@ function promtoolTests(rules: string, tests: YamlValue): { readonly ok: boolean;
 
 for (const [file, tests] of Object.entries(RULE_TEST_FILES)) {
   test(`promtool passes ${file}`, { skip }, () => {
+    if (toYaml(tests).includes('symptoms.yaml')) {
+      const { ok, output } = run('promtool', ['test', 'rules', file], 'alerts'); // these rules are few: as they are shipped
+      assert.ok(ok, output);
+      return;
+    }
     const asked = [...toYaml(tests).matchAll(/slo="([\w-]+)"/g)].map((match) => match[1] ?? '');
     const { ok, output } = promtoolTests(rulesOf([...new Set(asked)]), tests);
     assert.ok(ok, output);
