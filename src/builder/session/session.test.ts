@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { createReadStream, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
@@ -73,6 +74,30 @@ test('a result arrives as a tree below its prefix, with one time if asked for', 
   assert.deepEqual(readFileSync(join(target, 'linux_amd64/bin/app')), readFileSync(join(source, 'bin/app')));
   assert.equal(readFileSync(join(target, 'mine'), 'utf8'), 'stays');
   assert.ok(bytes > 700_000);
+});
+
+test('a tarball goes through a pipe and behind a link, and replaces neither', async () => {
+  await using daemon = await openStubDaemon();
+  const pipe = join(daemon.dir, 'pipe');
+  const link = join(daemon.dir, 'link');
+  execFileSync('mkfifo', [pipe]);
+  writeFileSync(join(daemon.dir, 'file'), 'old');
+  symlinkSync('file', link);
+  await using client = await connectClient(daemon, outputs({ type: 'file', path: pipe }, { type: 'file', path: link }));
+  const send = (exporter: number): Promise<void> =>
+    client.session.sendBytes({
+      source: inPieces(Buffer.from('content'), 3),
+      headers: [['buildkit-attachable-exporter-id', String(exporter)]],
+      signal,
+      onProgress: nothing,
+    });
+  const read = buffer(createReadStream(pipe));
+  await send(0);
+  assert.equal(String(await read), 'content');
+  assert.ok(lstatSync(pipe).isFIFO());
+  await send(1);
+  assert.ok(lstatSync(link).isSymbolicLink());
+  assert.equal(readFileSync(join(daemon.dir, 'file'), 'utf8'), 'content');
 });
 
 test('a tarball arrives from memory, from a file, and on a stream; the wrong exporter is refused', async () => {

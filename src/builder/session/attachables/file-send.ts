@@ -1,5 +1,5 @@
 /** Where the results of a build go at the client: a directory, a file, or a stream such as stdout (buildkit-wire.md 3.4). */
-import { createWriteStream, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { createWriteStream, mkdirSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
@@ -49,20 +49,24 @@ async function receiveDirectory(stream: RawStream, output: ClientOutput & { type
   });
 }
 
+/** A file appears whole or not at all, also behind a link. A device or a pipe is written to and never replaced. */
 async function receiveFile(stream: RawStream, path: string, signal: AbortSignal): Promise<void> {
   mkdirSync(dirname(path), { recursive: true });
-  const partial = `${path}.partial-${process.pid}`;
+  const there = statSync(path, { throwIfNoEntry: false });
+  const inPlace = there !== undefined && !there.isFile();
+  const target = there === undefined ? path : realpathSync(path);
+  const partial = inPlace ? target : `${target}.partial-${process.pid}`;
   const file = createWriteStream(partial);
   file.on('error', () => {}); // writeAll and finished report it; one that comes after them is of no interest
   try {
     await writeAll(stream, file, signal);
     file.end();
     await finished(file);
-    renameSync(partial, path);
+    if (!inPlace) renameSync(partial, target);
   } catch (error) {
     file.destroy();
     if (!file.closed) await new Promise<void>((resolve) => file.once('close', () => resolve()));
-    rmSync(partial, { force: true });
+    if (!inPlace) rmSync(partial, { force: true });
     throw error;
   }
 }
